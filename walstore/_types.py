@@ -135,6 +135,22 @@ class InitialState:
         return cls(0, 0, 0, HardState(), MembershipConfig.new_initial(node_id))
 
 
+@attrs.frozen
+class SnapshotHeader:
+    """What a snapshot says of itself: the last entry it covers, and the membership as of that entry.
+
+    `membership_index` is the index of the entry that set the membership (0 if none did).  `engine` is opaque to
+    walstore: a place for an engine's own encoding of the membership, at most 64 KiB.
+    """
+
+    id: str
+    term: int = attrs.field(validator=_u64)
+    index: int = attrs.field(validator=_u64)
+    membership: MembershipConfig
+    membership_index: int = attrs.field(default=0, validator=_u64)
+    engine: bytes = b""
+
+
 S = TypeVar("S")
 
 
