@@ -1,0 +1,162 @@
+"""From frames back to the state.  Replay repeats decisions, it takes none (PROTOCOL A1).
+
+The frames of the chain of segments are taken in order.  The first segment's opening STATE is where replay starts; a
+later opening STATE is held against what was replayed, and is believed where a segment between them was left out
+because none of its entries is live (its votes, marks and deletions are in the STATE).
+
+Anything that does not fit raises ValueError (`BodyError` for a body) or, where log and snapshot contradict each other,
+`InvertedLogError`: the frames are whole and yet do not make sense, which only damage or a bug can bring about.
+"""
+
+from .._types import U64_MAX
+from ..errors import InvertedLogError
+from .batch import decode_batch, memberships_of
+from .control import (
+    BodyError,
+    StateBody,
+    decode_close,
+    decode_snapshot,
+    decode_state,
+    decode_sync,
+    decode_truncate,
+)
+from .frame import KINDS, Flags, Header, Kind, contradiction
+from .runs import Bytes
+from .state import Append, Install, LogState, Mark, Truncate, Vote
+
+
+class Replay:
+    """Takes frames and makes `state`."""
+
+    def __init__(self, node_id: int) -> None:
+        self.state = LogState(node_id)
+        self.frames = 0
+        self.entries = 0
+        self._started = False
+
+    def take(self, header: Header, body: Bytes, segment: int, *, keep: bool) -> None:
+        """One more frame, whose checksums, place and order have been proven.
+
+        With `keep`, entries stay views into `body`, which then lives as long as they do.
+        """
+        if header.kind not in KINDS:
+            return  # an ignorable kind of a newer version; one that may not be ignored never comes this far
+        wrong = contradiction(header)
+        if wrong:
+            raise BodyError(wrong)
+        self.frames += 1
+        match header.kind:
+            case Kind.ENTRIES:
+                self._entries(header, body, segment, keep)
+            case Kind.STATE:
+                self._state_frame(header, body)
+            case Kind.TRUNCATE:
+                truncate = decode_truncate(body)
+                self.state.apply(Truncate(truncate.start, truncate.stop))
+                self.state.apply(Mark(truncate.mark))
+            case Kind.SNAPSHOT:
+                self._snapshot(body)
+            case Kind.SYNC:
+                self.state.apply(Mark(decode_sync(body).mark))
+            case Kind.CLOSE:
+                self.state.apply(Mark(decode_close(body).mark))
+
+    def _entries(self, header: Header, body: Bytes, segment: int, keep: bool) -> None:
+        run, mark = decode_batch(header, body, keep=keep)
+        run.segment = segment
+        before = self.state.last_term if run.first == self.state.last_index + 1 else None
+        if before is not None and run.term_at(run.first) < before:
+            msg = f"term {run.term_at(run.first)} at index {run.first} is below the term before it, {before}"
+            raise ValueError(msg)
+        self.state.apply(Append(run, bool(header.flags & Flags.OVERWRITE), memberships_of(run)))
+        self.entries += run.count
+        if mark is not None:
+            self.state.apply(Mark(mark))
+
+    def _state_frame(self, header: Header, body: Bytes) -> None:
+        said = decode_state(body)
+        if not header.flags & Flags.OPENING:
+            if said.base is not None:
+                msg = "a STATE frame with a base that opens no segment"
+                raise BodyError(msg)
+            self.state.apply(Vote(said.hard_state))
+            self.state.apply(Mark(said.mark))
+        elif self._started:
+            self.reconcile(said)
+        else:
+            self._started = True
+            if said.base is None:
+                msg = "the STATE that opens a segment has no base"
+                raise BodyError(msg)
+            self.state.start_from(said.hard_state, said.mark, said.base)
+            self.check_order()
+
+    def reconcile(self, said: StateBody) -> None:
+        """Holds a later opening STATE against what was replayed, and takes over what it alone knows."""
+        base = said.base
+        if base is None:
+            msg = "the STATE that opens a segment has no base"
+            raise BodyError(msg)
+        state = self.state
+        first = base.first_index + 1 if base.pointer else base.first_index
+        if first == 0 or first > base.last_index:
+            state.apply(Truncate(0, U64_MAX))
+        else:
+            state.apply(Truncate(base.last_index + 1, U64_MAX))
+            if first > state.first_index:
+                state.apply(Truncate(0, first))
+        state.take_over(said.hard_state, said.mark, base)
+        if (state.last_index, state.last_term) != (base.last_index, base.last_term):
+            msg = (
+                f"the log ends at index {state.last_index} and term {state.last_term}, the segment's opening says "
+                f"index {base.last_index} and term {base.last_term}"
+            )
+            raise ValueError(msg)
+        self.check_order()
+
+    def _snapshot(self, body: Bytes) -> None:
+        said = decode_snapshot(body)
+        self.state.apply(Install(said.record, said.keep_suffix, said.mark))
+        if (self.state.last_index, self.state.last_term) != (said.last_index, said.last_term):
+            msg = (
+                f"after the snapshot the log ends at index {self.state.last_index} and term {self.state.last_term}, "
+                f"its frame says index {said.last_index} and term {said.last_term}"
+            )
+            raise InvertedLogError(msg, index=said.record.header.index)
+        self.check_order()
+
+    def check_order(self) -> None:
+        """Raises `InvertedLogError` if the log contradicts the snapshot (SEMANTICS 5)."""
+        state = self.state
+        snapshot = state.facts.snapshot
+        if snapshot is None:
+            return
+        index, term = snapshot.header.index, snapshot.header.term
+        held = state.log.run_at(index).term_at(index) if state.log.holds(index) else term
+        if state.last_index < index or state.last_term < term or held != term:
+            msg = (
+                f"the log, which ends at index {state.last_index} and term {state.last_term}, contradicts the "
+                f"snapshot at index {index} and term {term}"
+            )
+            raise InvertedLogError(msg, index=index, expected=f"term {term}", found=f"term {held}")
+
+    def finish(self) -> LogState:
+        """The state, once the last frame was taken.  ValueError if entries are missing that nothing covers."""
+        hollow = self.state.facts.hollow
+        if hollow is not None:
+            msg = f"the entries at the indexes [{hollow[0]}, {hollow[1]}) are in segments that are not there"
+            raise ValueError(msg)
+        return self.state
+
+
+def first_needed_of(header: Header, body: Bytes) -> int | None:
+    """The oldest segment that is still needed, if this frame says so (PROTOCOL A6)."""
+    match header.kind:
+        case Kind.STATE:
+            base = decode_state(body).base
+            return base.first_needed if base else None
+        case Kind.TRUNCATE:
+            return decode_truncate(body).first_needed
+        case Kind.SNAPSHOT:
+            return decode_snapshot(body).first_needed
+    return None
