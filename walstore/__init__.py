@@ -1,0 +1,60 @@
+"""walstore: the state of one Raft node, or of one trio application, kept safe across crashes.
+
+General layout, arrows only downwards (a test holds them there):
+
+* `walstore.testing` is public: a disk that loses what was not synced, a model, the conformance kit;
+* the roof is what awaits: `_open`, `_storage`, `_commit`, `_snapshot`, with `walstore.abc` as its interface;
+* `_log` is MEANING, pure code between bytes and Raft: frames, scan, replay, plan;
+* `_disk` is PLACE, names and bytes behind a small seam; it knows no frame, no Raft and no trio;
+* `_types` and `walstore.errors` are what all of them speak.
+
+This file is only the front door: it names what is public, and does nothing else.
+"""
+
+from . import abc as abc, errors as errors
+from ._types import (
+    Blank as Blank,
+    ConfigChange as ConfigChange,
+    CurrentSnapshotData as CurrentSnapshotData,
+    Entry as Entry,
+    HardState as HardState,
+    InitialState as InitialState,
+    MembershipConfig as MembershipConfig,
+    Normal as Normal,
+    Payload as Payload,
+    SnapshotHeader as SnapshotHeader,
+    SnapshotPointer as SnapshotPointer,
+)
+from .abc import (
+    Codec as Codec,
+    RaftStorage as RaftStorage,
+    SnapshotReader as SnapshotReader,
+    SnapshotView as SnapshotView,
+    SnapshotWriter as SnapshotWriter,
+    StateMachine as StateMachine,
+)
+from .errors import (
+    ApplyError as ApplyError,
+    CompactedError as CompactedError,
+    CompactionSuperseded as CompactionSuperseded,
+    CorruptionError as CorruptionError,
+    EntryTooLargeError as EntryTooLargeError,
+    HardStateRegressionError as HardStateRegressionError,
+    InvalidRangeError as InvalidRangeError,
+    InvertedLogError as InvertedLogError,
+    LogGapError as LogGapError,
+    LostAcknowledgementError as LostAcknowledgementError,
+    NodeIdMismatchError as NodeIdMismatchError,
+    NothingToCompact as NothingToCompact,
+    SnapshotInvalidError as SnapshotInvalidError,
+    SnapshotMismatchError as SnapshotMismatchError,
+    StorageFailedError as StorageFailedError,
+    StorageFullError as StorageFullError,
+    StorageLockedError as StorageLockedError,
+    UnavailableError as UnavailableError,
+    UnsupportedFormatError as UnsupportedFormatError,
+    UsageError as UsageError,
+    WalstoreError as WalstoreError,
+)
+
+__version__ = "0.1.0"
