@@ -158,7 +158,7 @@ def test_what_is_promised_is_there(home: str) -> None:
 
 @pytest.mark.parametrize("name", PUBLIC_MODULES)
 def test_public_modules_list_what_they_offer(name: str) -> None:
-    """A module that shows names of other modules has an `__all__`, which is sorted and true."""
+    """A module that shows names of other modules has an `__all__`, which is true and has each once."""
     module = importlib.import_module(name)
     foreign = [
         key
@@ -169,7 +169,7 @@ def test_public_modules_list_what_they_offer(name: str) -> None:
 
     assert listed is not None or not foreign, f"shows {foreign} without an __all__"
     if listed is not None:
-        assert sorted(set(listed)) == list(listed)
+        assert len(set(listed)) == len(listed)
         assert [key for key in listed if not hasattr(module, key)] == []
 
 
