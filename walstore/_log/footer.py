@@ -157,14 +157,20 @@ def encode_seal(headers: Sequence[Header], *, offset: int, whole: int, by_close:
     if not headers:
         msg = "a segment without a frame cannot be sealed"
         raise ValueError(msg)
-    fields = Header(*zip(*headers, strict=True))  # type: ignore[arg-type]  # a header of columns: each field a tuple
-    columns = Columns(*(getattr(fields, name) for name in Columns._fields))
+    fields = dict(zip(Header._fields, zip(*headers, strict=True), strict=True))
     start = headers[0].sequence
-    seal = SealBody(by_close, whole, offset, start, columns)
-    if seal.headers(tag=headers[0].tag, first=headers[0].prev_link) != list(headers):
+    derived = (
+        set(fields["magic"]) == {MAGIC}
+        and set(fields["tag"]) == {headers[0].tag}
+        and set(fields["reserved"]) == {0}
+        and fields["sequence"] == tuple(range(start, start + len(headers)))
+        and fields["prev_link"][1:] == fields["header_crc"][:-1]
+    )
+    if not derived:
         msg = "these headers are not one chain of one segment"
         raise ValueError(msg)
-    _check_rows(seal)
+    columns = Columns(*(fields[name] for name in Columns._fields))
+    _check_rows(SealBody(by_close, whole, offset, start, columns))
     body_len = seal_body_len(len(headers))
     trailer = _pack_trailer(offset, body_len)
     if parse_trailer(trailer) is None:
