@@ -1,11 +1,12 @@
 """The key-value machine beside a dict: answers, reading, and views that stay what they were."""
 
 import itertools
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from walstore.kv import (
     CHUNK_BYTES,
@@ -85,12 +86,8 @@ def check_reads(machine: KeyValue, model: dict[bytes, bytes]) -> None:
         assert (key in machine) == (key in model)
 
 
-@pytest.mark.parametrize("make", [KeyValue, SlowlyMerging, NeverFinished])
-@given(steps=STEPS)
-@settings(max_examples=300)
-def test_it_is_a_dict_whose_views_stay_what_they_were(make: Callable[[], KeyValue], steps: list[Step]) -> None:
-    """Answers, reads and every open view agree with a dict through any order of commands, captures and closes."""
-    machine = make()
+def run(machine: KeyValue, steps: Iterable[Step]) -> None:
+    """Does the steps on the machine and on a dict, and compares them and all open views after each."""
     model: dict[bytes, bytes] = {}
     views: list[tuple[KeyValueView, dict[bytes, bytes]]] = []
     for index, step in enumerate(steps, start=1):
@@ -108,6 +105,33 @@ def test_it_is_a_dict_whose_views_stay_what_they_were(make: Callable[[], KeyValu
     for view, _ in views:
         view.close()
     check_reads(machine, model)
+
+
+MACHINES = pytest.mark.parametrize("make", [KeyValue, SlowlyMerging, NeverFinished])
+
+
+@MACHINES
+@given(steps=STEPS)
+def test_it_is_a_dict_whose_views_stay_what_they_were(make: Callable[[], KeyValue], steps: list[Step]) -> None:
+    """Answers, reads and every open view agree with a dict through any order of commands, captures and closes."""
+    run(make(), steps)
+
+
+@MACHINES
+@pytest.mark.parametrize("seed", range(10))
+def test_it_stays_a_dict_for_long(make: Callable[[], KeyValue], seed: int) -> None:
+    """The same for hundreds of steps, with overlays above overlays that hold the same keys."""
+    rng = random.Random(seed)
+
+    def steps() -> Iterator[Step]:
+        for _ in range(300):
+            key, value = rng.choice(KEYS), rng.choice([b"", b"1", b"2"])
+            yield rng.choices(
+                [Put(key, value), Delete(key), CompareAndSet(key, value, None), "capture", rng.randrange(4)],
+                weights=[8, 3, 1, 3, 4],
+            )[0]
+
+    run(make(), steps())
 
 
 def test_each_command_answers_with_what_was_there() -> None:
