@@ -70,7 +70,7 @@ def seal_body_len(rows: int) -> int:
     return align_up(HEAD_STRUCT.size + _ROW * rows, ALIGN) + TRAILER
 
 
-def seal_frame_len(rows: int) -> int:
+def seal_room(rows: int) -> int:
     """The bytes that the whole SEAL frame takes: what a segment keeps room for."""
     return FRAME_HEADER + seal_body_len(rows)
 
@@ -148,7 +148,7 @@ class SealBody:
         return list(map(_header, rows))
 
 
-def encode_seal(headers: Sequence[Header], *, offset: int, whole: int, by_close: bool) -> bytes:
+def encode_seal(headers: Sequence[Header], whole: int, by_close: bool, *, offset: int) -> bytes:
     """The body of the SEAL frame that starts at `offset`, after frames with these headers.
 
     `whole` is the CRC-32C of the file's bytes from 0 to `offset`.  Raises ValueError if the headers are not those of

@@ -16,7 +16,8 @@
       96  commit_align       u32   where barrier groups end: a power of two in [64, 1 MiB]
      100  flags              u32   1: the file was filled with zeros up to segment_size
      104  first_index        u64   index of the next entry when the segment began
-     112  start_sequence     u64   sequence of the last frame before it, and of its own first frame; 0 for the first
+     112  start_sequence     u64   sequence of its first frame, which uses up no number: at least that of the last frame
+                                  before it; 0 in the first segment
      120  born_end           u64   offset of the end of the frames that were synced before the file got its name
      128  created_ns         u64   nanoseconds since the epoch; for the record only
      136  present            u32   1: there is a predecessor; 0: the rest of its record is zero
@@ -38,7 +39,7 @@ A page is *valid* if and only if
     8. segment_size and born_end are multiples of 64, and 4096 <= born_end <= segment_size <= 256 GiB,
     9. flags has no bit but 1, and present is 0 or 1,
     10. without a predecessor its record is zero; with one, its number is at least 1 and below segment_sequence, its end
-        is a multiple of 64 and in [4096, 256 GiB], and its last_sequence is start_sequence.
+        is a multiple of 64 and in [4096, 256 GiB], and its last_sequence is at most start_sequence.
 A damaged page is a `FormatError`; what only rule 4 refuses is an `UnsupportedFormatError`.
 """
 
@@ -132,8 +133,8 @@ class Page:
                 f"segment {self.segment_sequence} names {before.segment_sequence} as its predecessor",
             )
             _require(
-                before.last_sequence == self.start_sequence,
-                f"start_sequence is {self.start_sequence}, the predecessor's last one is {before.last_sequence}",
+                before.last_sequence <= self.start_sequence,
+                f"start_sequence is {self.start_sequence}, below the predecessor's last one, {before.last_sequence}",
             )
 
     @property
