@@ -126,10 +126,14 @@ def test_it_stays_a_dict_for_long(make: Callable[[], KeyValue], seed: int) -> No
     def steps() -> Iterator[Step]:
         for _ in range(300):
             key, value = rng.choice(KEYS), rng.choice([b"", b"1", b"2"])
-            yield rng.choices(
-                [Put(key, value), Delete(key), CompareAndSet(key, value, None), "capture", rng.randrange(4)],
-                weights=[8, 3, 1, 3, 4],
-            )[0]
+            choice: list[Step] = [
+                Put(key, value),
+                Delete(key),
+                CompareAndSet(key, value, None),
+                "capture",
+                rng.randrange(4),
+            ]
+            yield rng.choices(choice, weights=[8, 3, 1, 3, 4])[0]
 
     run(make(), steps())
 
