@@ -25,12 +25,14 @@ class Harness(ABC):
 
     * "reopen": `open` after `close` finds what was stored;
     * "crash": `open` after `crash` finds what was durable, and not what was not;
-    * "disk": the directory is on the simulated file system `disk`, in the format of walstore, and the `forge` methods
-      work.  Cases that need it are about walstore's own files.
+    * "disk": the store is in the directory `path` of the simulated file system `disk`, in the format of walstore, and
+      the `forge` methods work.  Cases that need it are about walstore's own files; they may put another disk in the
+      place of `disk`, or a wrapper of it, for the opens that follow.
     """
 
     can: frozenset[str] = frozenset()
     disk: FileSystem | None = None
+    path: str = "/store"
 
     @abstractmethod
     async def open(

@@ -12,11 +12,9 @@ from collections.abc import Awaitable, Callable, Iterable
 import attrs
 
 from ._lab import MODES, Lab, Mode
+from .left_out import LEFT_OUT as LEFT_OUT
 
 CaseFunction = Callable[[Lab], Awaitable[None]]
-
-LEFT_OUT: dict[str, str] = {}
-"""Numbers of the acceptance list that are not in the kit, with the reason.  Filled by the group files."""
 
 _NUMBER = re.compile(r"[A-Z]-\d\d[a-z]?")
 _registered: dict[str, "Case"] = {}
