@@ -1,0 +1,416 @@
+"""Opening, first half: list, read, judge, replay.  Nothing is written.
+
+    names -> the newest segment is surveyed: what is proven, what is still needed, how it ends
+          -> the chain of predecessors is walked back to the oldest segment needed (PROTOCOL A6)
+          -> each segment is replayed in order, up to the end that its successor records (A5)
+          -> the newest one is replayed up to X, the end of its last proven frame, and then beyond (A2)
+
+What is proven: a frame that a later frame's durable point covers, or that was written before its segment got its name.
+Valid frames beyond X count as well, since they may have been acknowledged; `_open` writes them again in a new segment.
+Whether what follows the last valid frame is a tear or damage is the evidence table's to say (`_log.evidence`), and
+whether that is acceptable is the policy's.
+"""
+
+from collections.abc import Callable, Iterator
+
+import attrs
+
+from ._config import StorageConfig
+from ._disk.seam import Directory, File
+from ._log.evidence import Outcome, Verdict, accepts, classify, tail_facts
+from ._log.footer import decode_seal
+from ._log.frame import Flags, Header, Kind, unsupported
+from ._log.identity import Identity
+from ._log.limits import HEADER_PAGE
+from ._log.names import NameKind, classify as classify_name, parse_segment_name
+from ._log.page import Page, Predecessor
+from ._log.replay import Replay, first_needed_of
+from ._log.scan import Scanner, Span
+from ._log.state import LogState, Summary
+from ._log.version import FormatError
+from .errors import CorruptionError, StorageFailedError, UnsupportedFormatError
+
+_KEEP_SHARE = 0.9
+_CONTROL = frozenset((Kind.STATE, Kind.TRUNCATE, Kind.SNAPSHOT))
+
+
+@attrs.frozen
+class End:
+    """The end of the last proven frame of the newest segment: X of PROTOCOL A2."""
+
+    offset: int
+    sequence: int
+    link: int
+    live: bool
+    """Whether the newest segment holds, as of X, an entry of the log."""
+
+
+@attrs.frozen
+class Unproven:
+    """A valid frame beyond X, to be written again."""
+
+    header: Header
+    body: bytes
+    after: Summary
+
+
+@attrs.frozen
+class Found:
+    """What a directory holds."""
+
+    state: LogState
+    chain: tuple[tuple[int, str], ...]
+    """The segments that the log needs, oldest first: sequence and name."""
+    newest: Page
+    end: End
+    at_end: Summary
+    """The state at X."""
+    unproven: tuple[Unproven, ...]
+    verdict: Verdict
+    torn_bytes: int
+    closed: bool
+    frames: int
+    entries: int
+    bytes_read: int
+
+    @property
+    def last_sequence(self) -> int:
+        """The sequence of the last valid frame."""
+        return self.unproven[-1].header.sequence if self.unproven else self.end.sequence
+
+
+@attrs.define
+class _Segment:
+    """One segment of the chain, open for reading."""
+
+    name: str
+    file: File
+    size: int
+    page: Page
+    successor: Predecessor | None = None
+
+
+@attrs.frozen
+class _Survey:
+    """What a first pass over the newest segment found."""
+
+    proven: int
+    needed: int
+    scanner: Scanner
+    close: bool
+    sealed_by_close: bool | None
+
+
+class Reader:
+    """Reads the segments of one directory."""
+
+    def __init__(self, directory: Directory, identity: Identity, config: StorageConfig) -> None:
+        self._directory = directory
+        self._identity = identity
+        self._config = config
+        self._open: list[File] = []
+        self._bytes_read = 0
+
+    def _path(self, name: str) -> str:
+        return f"{self._directory.path}/{name}"
+
+    def close(self) -> None:
+        """Releases the files."""
+        for file in self._open:
+            file.close()
+        self._open.clear()
+
+    def read(self) -> Found:
+        """Reads everything that the log needs.  Raises CorruptionError (or one of its kinds) or StorageFailedError."""
+        try:
+            return self._read()
+        except CorruptionError:
+            raise
+        except OSError as error:
+            path = self._directory.path
+            msg = f"{path} cannot be read (evidence E0): {error.strerror or error}; nothing was changed"
+            raise StorageFailedError(error.errno or 0, msg) from error
+
+    def _read(self) -> Found:
+        names = segments_in(self._directory)
+        newest = self._segment(max(names), names)
+        survey = self._survey(newest)
+        chain = self._chain(newest, survey.needed, names)
+        for segment in chain:
+            segment.file.datasync()
+        self._directory.sync()
+        replay = Replay(self._identity.node_id)
+        for segment in chain[:-1]:
+            self._replay_whole(replay, segment)
+        at_end, end, unproven = self._replay_newest(replay, newest, survey)
+        verdict = self._judge(newest, survey, replay.state)
+        try:
+            state = replay.finish()
+        except ValueError as error:
+            raise CorruptionError(str(error), path=self._path(chain[0].name)) from error
+        return Found(
+            state=state,
+            chain=tuple((segment.page.segment_sequence, segment.name) for segment in chain),
+            newest=newest.page,
+            end=end,
+            at_end=at_end,
+            unproven=tuple(unproven),
+            verdict=verdict,
+            torn_bytes=newest.size - survey.scanner.end if verdict.outcome is not Outcome.CLEAN else 0,
+            closed=survey.close,
+            frames=replay.frames,
+            entries=replay.entries,
+            bytes_read=self._bytes_read,
+        )
+
+    def _segment(self, sequence: int, names: dict[int, str]) -> _Segment:
+        name = names[sequence]
+        file = self._directory.open(name)
+        self._open.append(file)
+        size = file.size()
+        page = read_page(file, self._path(name))
+        parsed = parse_segment_name(name)
+        identity = self._identity
+        for what, expected, found in (
+            ("store uuid", identity.store_uuid.hex(), page.store_uuid.hex()),
+            ("node id", identity.node_id, page.node_id),
+            ("segment sequence and first index", parsed, (page.segment_sequence, page.first_index)),
+        ):
+            if expected != found:
+                msg = f"the segment's {what} is not what this directory expects: files of two stores were mixed"
+                raise CorruptionError(msg, path=self._path(name), offset=0, expected=expected, found=found)
+        if not page.may_append:
+            msg = "the segment has features that this version may read but not append to"
+            raise UnsupportedFormatError(msg, path=self._path(name), offset=0)
+        return _Segment(name, file, size, page)
+
+    def _survey(self, newest: _Segment) -> _Survey:
+        scanner = Scanner(self._pread(newest), newest.size, newest.page)
+        page = newest.page
+        proven, needed, last = page.start_sequence, page.segment_sequence, None
+        sealed_by_close: bool | None = None
+        close = False
+        for span in scanner:
+            for header in span.headers:
+                proven = max(proven, header.durable_sequence)
+                if header.next_offset <= page.born_end:
+                    proven = max(proven, header.sequence)
+                if header.kind in _CONTROL:
+                    with self._placed(newest, header):
+                        said = first_needed_of(header, span.body(header))
+                    needed = needed if said is None else said
+                elif header.kind == Kind.SEAL:
+                    with self._placed(newest, header):
+                        sealed_by_close = decode_seal(span.body(header)).by_close
+                close = header.kind == Kind.CLOSE or (header.kind == Kind.SEAL and close)
+                last = header
+        if last is None:
+            fault = scanner.fault
+            msg = "the segment has a name, but not the frame that opens it, which was durable before the name"
+            raise CorruptionError(
+                msg, path=self._path(newest.name), offset=fault.offset if fault else HEADER_PAGE, evidence="E3"
+            )
+        if sealed_by_close is False:
+            msg = "the segment was sealed by a rotation, so there was a newer one, which is gone"
+            raise CorruptionError(msg, path=self._path(newest.name), offset=last.offset, frame=last.sequence)
+        return _Survey(proven, needed, scanner, close, sealed_by_close)
+
+    def _chain(self, newest: _Segment, needed: int, names: dict[int, str]) -> list[_Segment]:
+        chain = [newest]
+        before = newest.page.predecessor
+        while before is not None and before.segment_sequence >= needed:
+            if before.segment_sequence not in names:
+                msg = f"segment {before.segment_sequence}, which the log needs, is not there"
+                raise CorruptionError(msg, path=self._path(chain[-1].name), expected=f"segments from {needed} on")
+            segment = self._segment(before.segment_sequence, names)
+            segment.successor = before
+            chain.append(segment)
+            before = segment.page.predecessor
+        chain.reverse()
+        return chain
+
+    def _pread(self, segment: _Segment) -> Callable[[int, int], bytes]:
+        def pread(offset: int, length: int) -> bytes:
+            data = segment.file.pread(offset, length)
+            self._bytes_read += len(data)
+            return data
+
+        return pread
+
+    def _placed(self, segment: _Segment, header: Header) -> "_Placed":
+        return _Placed(self._path(segment.name), header)
+
+    def _spans(self, segment: _Segment, scanner: Scanner) -> Iterator[tuple[Header, memoryview, bool]]:
+        for span in scanner:
+            keep = worth_keeping(span)
+            for header in span.headers:
+                wrong = unsupported(header)
+                if wrong:
+                    msg = f"only a newer version can read this frame: {wrong}"
+                    raise UnsupportedFormatError(
+                        msg, path=self._path(segment.name), offset=header.offset, frame=header.sequence
+                    )
+                yield header, span.body(header), keep
+
+    def _replay_whole(self, replay: Replay, segment: _Segment) -> None:
+        successor = segment.successor
+        assert successor is not None  # noqa: S101  every segment of the chain but the newest has one
+        scanner = Scanner(self._pread(segment), segment.size, segment.page, stop=successor.end)
+        last = None
+        for header, body, keep in self._spans(segment, scanner):
+            with self._placed(segment, header):
+                replay.take(header, body, segment.page.segment_sequence, keep=keep)
+            last = header
+        found = (last.next_offset, last.sequence, last.crc) if last else None
+        expected = (successor.end, successor.last_sequence, successor.last_link)
+        if scanner.fault is not None or found != expected:
+            fault = scanner.fault
+            msg = "damage in a segment whose bytes the next one proves: " + (
+                fault.reason if fault else "it ends elsewhere than the next one says"
+            )
+            raise CorruptionError(
+                msg,
+                path=self._path(segment.name),
+                offset=scanner.end,
+                frame=(last.sequence if last else segment.page.start_sequence) + 1,
+                index=fault.header.first_index if fault and fault.header else None,
+                evidence="E3",
+                expected=expected,
+                found=found,
+            )
+
+    def _replay_newest(
+        self, replay: Replay, newest: _Segment, survey: _Survey
+    ) -> tuple[Summary, End, list[Unproven]]:
+        scanner = Scanner(self._pread(newest), newest.size, newest.page)
+        sequence = newest.page.segment_sequence
+        last: Header | None = None
+        at_end: Summary | None = None
+        live = False
+        unproven: list[Unproven] = []
+        for header, body, keep in self._spans(newest, scanner):
+            proven = header.sequence <= survey.proven
+            if not proven and at_end is None:
+                at_end, live = replay.state.summary(), _ends_in(replay.state, sequence)
+            with self._placed(newest, header):
+                replay.take(header, body, sequence if proven else sequence + 1, keep=keep)
+            if proven:
+                last = header
+            elif header.kind != Kind.SEAL:
+                unproven.append(Unproven(header, bytes(body), replay.state.summary()))
+        if last is None or scanner.end != survey.scanner.end:
+            msg = "the segment changed while it was read"
+            raise CorruptionError(msg, path=self._path(newest.name))
+        if at_end is None:
+            at_end, live = replay.state.summary(), _ends_in(replay.state, sequence)
+        return at_end, End(last.next_offset, last.sequence, last.crc, live), unproven
+
+    def _judge(self, newest: _Segment, survey: _Survey, state: LogState) -> Verdict:
+        facts = tail_facts(
+            survey.scanner,
+            newest.page,
+            newest.size,
+            mark=state.facts.mark,
+            last_index=state.last_index,
+            sector=self._config.sector,
+        )
+        verdict = classify(facts)
+        if accepts(self._config.policy, verdict):
+            return verdict
+        fault = survey.scanner.fault
+        header = fault.header if fault else None
+        last = survey.scanner.last
+        raise CorruptionError(
+            f"the end of the log is damaged, not torn: {verdict.because}",
+            path=self._path(newest.name),
+            offset=fault.offset if fault else survey.scanner.end,
+            frame=header.sequence if header else (last.sequence + 1 if last else None),
+            index=header.first_index if header and header.first_index else state.last_index + 1,
+            evidence=verdict.label,
+            found=fault.reason if fault else None,
+        )
+
+
+class _Placed:
+    """Turns what replay says of a whole frame that makes no sense into a CorruptionError with its place."""
+
+    def __init__(self, path: str, header: Header) -> None:
+        self._path = path
+        self._header = header
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        header = self._header
+        if isinstance(error, CorruptionError):
+            if error.path is None:
+                error.path, error.offset, error.frame = self._path, header.offset, header.sequence
+        elif isinstance(error, ValueError):
+            raise CorruptionError(
+                f"the frame is whole, and yet it makes no sense: {error}",
+                path=self._path,
+                offset=header.offset,
+                frame=header.sequence,
+                index=header.first_index or None,
+            ) from error
+
+
+def _ends_in(state: LogState, segment: int) -> bool:
+    """Whether the last entry of the log is in that segment; runs are in the order of their segments."""
+    return bool(state.log) and state.log.runs[-1].segment == segment
+
+
+def worth_keeping(span: Span) -> bool:
+    """Whether the span may live on as the memory of its entries (PROTOCOL B9): at least 90 percent is payload."""
+    payload = sum(header.body_len - 5 * header.count for header in span.headers if header.kind == Kind.ENTRIES)
+    return payload >= _KEEP_SHARE * len(span.data)
+
+
+def read_page(file: File, path: str) -> Page:
+    """A segment's header page.  Raises CorruptionError or UnsupportedFormatError."""
+    try:
+        return Page.decode(file.pread(0, HEADER_PAGE))
+    except FormatError as error:
+        msg = f"the segment's header page is damaged: {error}"
+        raise CorruptionError(msg, path=path, offset=0, evidence="E3") from error
+    except UnsupportedFormatError as error:
+        error.path, error.offset = path, 0
+        raise
+
+
+def segments_in(directory: Directory) -> dict[int, str]:
+    """The segments by sequence.  CorruptionError if a name looks like one of ours and is not, or is there twice."""
+    found: dict[int, str] = {}
+    for name in directory.names():
+        kind = classify_name(name)
+        if kind is NameKind.MALFORMED:
+            msg = "the name looks like a file of the store, and is not one"
+            raise CorruptionError(msg, path=f"{directory.path}/{name}")
+        parsed = parse_segment_name(name) if kind is NameKind.SEGMENT else None
+        if parsed is not None:
+            if parsed[0] in found:
+                msg = f"segment {parsed[0]} is there twice, the other time as {found[parsed[0]]}"
+                raise CorruptionError(msg, path=f"{directory.path}/{name}")
+            found[parsed[0]] = name
+    return found
+
+
+def is_only_begun(file: File) -> bool:
+    """Whether a segment without an IDENTITY beside it is the rest of an unfinished creation: it opens a pristine log
+    and holds nothing else (PROTOCOL A11)."""
+    try:
+        page = Page.decode(file.pread(0, HEADER_PAGE))
+    except (FormatError, UnsupportedFormatError):
+        return False
+    scanner = Scanner(file.pread, file.size(), page)
+    replay = Replay(page.node_id)
+    for span in scanner:
+        for header in span.headers:
+            if not header.flags & Flags.OPENING:
+                return False
+            try:
+                replay.take(header, span.body(header), page.segment_sequence, keep=False)
+            except (ValueError, CorruptionError):
+                return False
+    return scanner.fault is None and replay.frames == 1 and replay.state.pristine
