@@ -9,7 +9,7 @@ from itertools import pairwise
 import attrs
 
 from .._log.limits import MAX_ENTRY_BYTES, MAX_FRAME_BODY
-from .._types import ConfigChange, Entry, MembershipConfig, Normal, SnapshotHeader, SnapshotPointer
+from .._types import U64_MAX, ConfigChange, Entry, MembershipConfig, Normal, SnapshotHeader, SnapshotPointer
 from ..errors import CompactedError, EntryTooLargeError, InvalidRangeError, LogGapError, UnavailableError, UsageError
 
 
@@ -41,9 +41,8 @@ class MemoryLog:
         return self.boundary()
 
     def first_index(self) -> int:
-        """The index of the first ordinary entry that is or comes next; 0 if there is neither log nor snapshot."""
-        ordinary = (index for index, entry in self.entries.items() if not isinstance(entry.payload, SnapshotPointer))
-        return next(ordinary, self.boundary()[0] + 1 if self.snapshot else 0)
+        """The index of the first entry, the pointer included; 0 for an empty log."""
+        return next(iter(self.entries), 0)
 
     def term_of(self, index: int) -> int:
         """The term of an entry, or of the snapshot's last one.  Strict: `CompactedError`, `UnavailableError`."""
@@ -51,17 +50,22 @@ class MemoryLog:
             return self.entries[index].term
         if self.snapshot is not None and index == self.boundary()[0]:
             return self.boundary()[1]
-        self.check_readable(index, index + 1)
-        return 0
+        raise self._absent(index)
 
-    def check_readable(self, low: int, high: int) -> None:
-        """All of [low, high) is in the log as ordinary entries."""
-        if low < self.first_index():
-            msg = f"entry {low} was compacted: the first index is {self.first_index()}"
-            raise CompactedError(msg)
-        if high > self.last()[0] + 1:
-            msg = f"there is no entry {high - 1}: the last index is {self.last()[0]}"
-            raise UnavailableError(msg)
+    def slice(self, low: int, high: int) -> list[Entry[bytes]]:
+        """The ordinary entries [low, high), all of them.  Strict like `term_of`."""
+        found: list[Entry[bytes]] = []
+        for index in range(low, high):
+            if index not in self.entries or isinstance(self.entries[index].payload, SnapshotPointer):
+                raise self._absent(index)
+            found.append(self.entries[index])
+        return found
+
+    def _absent(self, index: int) -> CompactedError | UnavailableError:
+        last = self.last()[0]
+        if index > last:
+            return UnavailableError(f"there is no entry {index}: the last index is {last}")
+        return CompactedError(f"entry {index} is gone: the log begins at {self.first_index()}")
 
     def membership_at(self, index: int) -> tuple[MembershipConfig, int]:
         """The latest membership at or below `index`, and the index of the entry that set it (SEMANTICS 4)."""
@@ -149,6 +153,9 @@ def _check_batch(batch: Sequence[Entry[bytes]]) -> None:
     for entry in batch:
         if entry.index == 0:
             msg = "index 0 means none: no entry can have it"
+            raise UsageError(msg)
+        if entry.index == U64_MAX:
+            msg = f"nothing could follow entry {U64_MAX}"
             raise UsageError(msg)
         if size_of(entry) > MAX_ENTRY_BYTES:
             msg = f"entry {entry.index} has {size_of(entry)} bytes; at most {MAX_ENTRY_BYTES} are allowed"

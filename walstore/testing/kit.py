@@ -5,8 +5,10 @@ It needs no test runner.  With one, parametrise over `cases()` and call `run_cas
 """
 
 from .conformance._kit import (
+    KIT_CODEC,
     LEFT_OUT,
     MODES,
+    NO_CONFIG,
     POISON,
     Case,
     CaseFailure,
@@ -18,6 +20,7 @@ from .conformance._kit import (
     KitCodec,
     KitMachine,
     Lab,
+    MachineFactory,
     Mode,
     PoisonError,
     Report,
@@ -28,8 +31,10 @@ from .conformance._kit import (
 )
 
 __all__ = [
+    "KIT_CODEC",
     "LEFT_OUT",
     "MODES",
+    "NO_CONFIG",
     "POISON",
     "Case",
     "CaseFailure",
@@ -41,6 +46,7 @@ __all__ = [
     "KitCodec",
     "KitMachine",
     "Lab",
+    "MachineFactory",
     "Mode",
     "PoisonError",
     "Report",

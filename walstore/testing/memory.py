@@ -72,7 +72,7 @@ class MemoryStorage(RaftStorage[D, R], trio.abc.AsyncResource, Generic[D, R]):
 
     @property
     def first_index(self) -> int:
-        """The index of the first ordinary entry that is or comes next; 0 if there is neither log nor snapshot."""
+        """The index of the first entry, the pointer included; 0 for an empty log."""
         return self._log.first_index()
 
     @property
@@ -97,13 +97,9 @@ class MemoryStorage(RaftStorage[D, R], trio.abc.AsyncResource, Generic[D, R]):
     async def entries(self, low: int, high: int, max_bytes: int | None = None) -> list[Entry[D]]:
         """Entries [low, high), strictly; as many as fit `max_bytes` of payload, but at least one."""
         await self._enter()
-        if low >= high:
-            return []
-        self._log.check_readable(low, high)
         found: list[Entry[D]] = []
         size = 0
-        for index in range(low, high):
-            entry = self._log.entries[index]
+        for entry in self._log.slice(low, high):
             size += size_of(entry)
             if found and max_bytes is not None and size > max_bytes:
                 break

@@ -19,7 +19,7 @@ from ..._types import (
 )
 from ...abc import SnapshotReader, SnapshotWriter
 from ._lab import Lab, Store
-from ._machine import ClientRequest
+from ._machine import ClientRequest, KitMachine
 
 LogEntry = Entry[ClientRequest]
 E = TypeVar("E", bound=BaseException)
@@ -192,6 +192,21 @@ async def apply_all(store: Store, entries: Iterable[LogEntry]) -> None:
     """Applies the Normal ones of these entries, which are in the log, in one batch."""
     pairs = [(entry.index, entry.payload.data) for entry in entries if isinstance(entry.payload, Normal)]
     await store.replicate_to_state_machine(pairs)
+
+
+def content_after(pairs: Iterable[tuple[int, ClientRequest]]) -> bytes:
+    """What a machine holds (`KitMachine.content`) that has applied these pairs and nothing else."""
+    machine = KitMachine()
+    for index, data in pairs:
+        machine.apply(index, data)
+    return machine.content()
+
+
+async def compact(store: Store) -> CurrentSnapshotData[SnapshotReader]:
+    """Compacts and closes the reader that it gives."""
+    built = await store.do_log_compaction()
+    await built.snapshot.aclose()
+    return built
 
 
 async def read_all(reader: SnapshotReader, chunk: int = 65536) -> bytes:

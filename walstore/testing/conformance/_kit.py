@@ -8,6 +8,8 @@ from ._helpers import (
     as_membership,
     attribute,
     blanks,
+    compact,
+    content_after,
     current_snapshot,
     e,
     expect,
@@ -34,14 +36,16 @@ from ._helpers import (
     send,
     snapshot_bytes,
 )
-from ._lab import MODES, Harness, Lab, MachineFactory, Mode, Store
+from ._lab import KIT_CODEC, MODES, NO_CONFIG, Harness, Lab, MachineFactory, Mode, Store
 from ._machine import POISON, ClientRequest, ClientResponse, FrozenBytes, KitCodec, KitMachine, PoisonError
-from ._registry import LEFT_OUT, Case, case, cases, left_out
+from ._registry import LEFT_OUT, Case, case, cases
 from ._run import Failure, Report, check_raft_storage, run_case
 
 __all__ = [
+    "KIT_CODEC",
     "LEFT_OUT",
     "MODES",
+    "NO_CONFIG",
     "POISON",
     "Case",
     "CaseFailure",
@@ -67,6 +71,8 @@ __all__ = [
     "case",
     "cases",
     "check_raft_storage",
+    "compact",
+    "content_after",
     "current_snapshot",
     "e",
     "expect",
@@ -80,7 +86,6 @@ __all__ = [
     "has",
     "identities",
     "install",
-    "left_out",
     "log_and_apply",
     "m",
     "make_snapshot",

@@ -72,14 +72,6 @@ def case(number: str, *, reads: bool = False, needs: Iterable[str] = ()) -> Call
     return register
 
 
-def left_out(number: str, reason: str) -> None:
-    """Records that a number is not in the kit, and why."""
-    if number in _registered or number in LEFT_OUT:
-        msg = f"case {number} is registered twice"
-        raise ValueError(msg)
-    LEFT_OUT[number] = reason
-
-
 def cases() -> list[Case]:
     """All cases, in the order of their numbers."""
     package = importlib.import_module(__package__ or "")
