@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, strategies as st
 
+from tests.log.reference import bit_flips, slow_crc
 from walstore._log import frame
 from walstore._log.checksum import Buffer, crc
 from walstore._log.frame import (
@@ -79,16 +80,6 @@ headers = st.builds(
 def golden() -> Header:
     """A header with a value of its own in each field."""
     return make_header(**FIELDS)
-
-
-def slow_crc(data: bytes) -> int:
-    """CRC-32C bit by bit, from its definition: the library is not asked."""
-    value = 0xFFFFFFFF
-    for byte in data:
-        value ^= byte
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-    return value ^ 0xFFFFFFFF
 
 
 def resealed(header: Header) -> bytes:
@@ -202,10 +193,7 @@ def test_the_tag_names_store_segment_and_life() -> None:
 
 def test_every_flipped_bit_is_seen() -> None:
     """No bit of the 512 can change unnoticed."""
-    packed = golden().pack()
-    for bit in range(8 * FRAME_HEADER):
-        damaged = bytearray(packed)
-        damaged[bit // 8] ^= 1 << bit % 8
+    for bit, damaged in bit_flips(golden().pack()):
         assert parse_header(damaged, 0) is None, bit
         assert header_fault(damaged, 0), bit
 
