@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
 
 from ._disk.seam import Directory, File
-from ._log.container import MAX_CHUNK, ContainerError, Packer, UnsupportedContainerError, Verifier
+from ._log.container import MAX_CHUNK, MAX_HEADER, ContainerError, Packer, UnsupportedContainerError, Verifier
 from ._log.control import SnapshotRecord
 from ._log.names import snapshot_temporary
 from ._types import SnapshotHeader
@@ -246,6 +246,26 @@ def verify_file(directory: Directory, name: str, expected: SnapshotRecord | None
     A reader hands out bytes as they lie on disk: whoever must not serve rotten ones verifies first.
     """
     return SnapshotCheck(directory, name, expected).run()
+
+
+def open_current(directory: Directory, name: str, record: SnapshotRecord) -> File:
+    """The snapshot file of that record, open for reading; its header and its size are compared with the record.
+
+    Raises ContainerError if they differ, OSError if it can not be opened.  Cheap at any size: the rest is not read.
+    """
+    file = directory.open(name)
+    try:
+        verifier = Verifier()
+        verifier.feed(file.pread(0, MAX_HEADER))
+        if verifier.header is None:
+            verifier.finish()
+        if (verifier.header, file.size()) != (record.header, record.size):
+            msg = f"header or size are not those of the snapshot that is expected: {_told(record)}"
+            raise ContainerError(msg, 0)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def payload_of(directory: Directory, name: str, expected: SnapshotRecord | None = None) -> Iterator[bytes]:
