@@ -19,6 +19,9 @@ from typing import NamedTuple
 
 SECTOR = 512
 PAGE = 4096
+CHANCES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+"""How likely a pending change is to survive, in one file or directory of one sampled crash."""
+
 _CUTS = 8
 """Lengths in the middle of one write that are considered: evenly spread page boundaries."""
 
@@ -57,7 +60,7 @@ class FilePlan(NamedTuple):
 
     def sample(self, random: Random) -> bytes:
         """A file at random: often with little of what was pending, or nearly all, or a half."""
-        chance = random.choice((0.0, 0.1, 0.5, 0.9, 1.0))
+        chance = random.choice(CHANCES)
         draw = random.random
         picks = [
             0 if draw() >= chance else len(versions) - 1 if len(versions) == 2 else random.randrange(1, len(versions))

@@ -15,7 +15,7 @@ from itertools import product
 from random import Random
 from typing import NamedTuple
 
-from walstore.testing._simulated_file import SimulatedInode
+from walstore.testing._simulated_file import CHANCES, SimulatedInode
 
 
 class Move(NamedTuple):
@@ -62,7 +62,7 @@ class NamePlan(NamedTuple):
 
     def sample(self, random: Random) -> dict[str, SimulatedInode]:
         """A directory at random: often with little of what was pending, or nearly all, or a half."""
-        chance = random.choice((0.0, 0.1, 0.5, 0.9, 1.0))
+        chance = random.choice(CHANCES)
         picks = self.pick(
             lambda _, count: random.randrange(1, count) if random.random() < chance else 0,
             forward=random.random() < 0.5,
