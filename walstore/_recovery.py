@@ -19,13 +19,13 @@ from ._config import StorageConfig
 from ._disk.seam import Directory, File
 from ._log.evidence import Outcome, Verdict, accepts, classify, tail_facts
 from ._log.footer import decode_seal
-from ._log.frame import Flags, Header, Kind, unsupported
+from ._log.frame import Flags, Header, Kind
 from ._log.identity import Identity
 from ._log.limits import HEADER_PAGE
 from ._log.names import NameKind, classify as classify_name, parse_segment_name
 from ._log.page import Page, Predecessor
 from ._log.replay import Replay, first_needed_of
-from ._log.scan import Scanner, Span
+from ._log.scan import Scanner, Span, durable_point
 from ._log.state import LogState, Summary
 from ._log.version import FormatError
 from .errors import CorruptionError, StorageFailedError, UnsupportedFormatError
@@ -190,9 +190,9 @@ class Reader:
         proven, needed, last = page.start_sequence, page.segment_sequence, None
         sealed_by_close: bool | None = None
         close = False
-        for span in scanner:
+        for span in self._scan(newest, scanner):
             for header in span.headers:
-                proven = max(proven, header.durable_sequence)
+                proven = max(proven, durable_point(header))
                 if header.next_offset <= page.born_end:
                     proven = max(proven, header.sequence)
                 if header.kind in _CONTROL:
@@ -240,16 +240,17 @@ class Reader:
     def _placed(self, segment: _Segment, header: Header) -> "_Placed":
         return _Placed(self._path(segment.name), header)
 
+    def _scan(self, segment: _Segment, scanner: Scanner) -> Iterator[Span]:
+        try:
+            yield from scanner
+        except UnsupportedFormatError as error:
+            error.path = self._path(segment.name)
+            raise
+
     def _spans(self, segment: _Segment, scanner: Scanner) -> Iterator[tuple[Header, memoryview, bool]]:
-        for span in scanner:
+        for span in self._scan(segment, scanner):
             keep = worth_keeping(span)
             for header in span.headers:
-                wrong = unsupported(header)
-                if wrong:
-                    msg = f"only a newer version can read this frame: {wrong}"
-                    raise UnsupportedFormatError(
-                        msg, path=self._path(segment.name), offset=header.offset, frame=header.sequence
-                    )
                 yield header, span.body(header), keep
 
     def _replay_whole(self, replay: Replay, segment: _Segment) -> None:
@@ -266,7 +267,7 @@ class Reader:
         if scanner.fault is not None or found != expected:
             fault = scanner.fault
             msg = "damage in a segment whose bytes the next one proves: " + (
-                fault.reason if fault else "it ends elsewhere than the next one says"
+                fault.reason.value if fault else "it ends elsewhere than the next one says"
             )
             raise CorruptionError(
                 msg,
@@ -327,7 +328,7 @@ class Reader:
             frame=header.sequence if header else (last.sequence + 1 if last else None),
             index=header.first_index if header and header.first_index else state.last_index + 1,
             evidence=verdict.label,
-            found=fault.reason if fault else None,
+            found=fault.reason.value if fault else None,
         )
 
 

@@ -1,0 +1,262 @@
+r"""Group commit: who waits, leads (PROTOCOL B5, ECOSYSTEM 2.3 and 2.4).
+
+There is no background task.  A call is planned and queued in the event loop, at once and in one piece; its effect is
+readable from then on.  Whoever waits for durability while nobody leads takes the lead: it takes what is queued, hops
+into a thread for one write and one barrier, settles, hands the lead on and wakes the others.  So a lone caller never
+waits for company, and a crowd always shares.
+
+    planned ---------> queued ---------> taken ---------> durable
+               |                 |                 \----> failed: the handle is poisoned, or the disk is full
+               |                 \-- cancelled while last in the queue: withdrawn, it did not happen
+               \-- nobody waits (`append` without `wait`): stays queued until somebody does
+
+Cancelled means that it did not happen: a call is withdrawn while nothing is planned on top of it; once that is no
+longer so, it completes, returns normally, and the next checkpoint raises.  Taking, hopping and settling are shielded
+from cancellation and protected from KeyboardInterrupt, and whatever comes out of them settles every call in flight.
+"""
+
+import errno
+import logging
+import math
+from collections import deque
+from collections.abc import Callable
+
+import attrs
+import trio
+
+from ._config import StorageConfig
+from ._log.draft import Draft
+from ._log.runs import Run
+from ._log.state import Append, Change, LogState, Summary, Truncate, Undo
+from ._writer import Writer
+from .errors import StorageFailedError, StorageFullError
+
+logger = logging.getLogger("walstore")
+
+
+@attrs.define(eq=False)
+class Pending:
+    """One call on its way to the disk."""
+
+    draft: Draft
+    run: Run | None
+    after: Summary
+    needed: int | None
+    floor: float
+    undo: Undo
+    size: int
+    taken: bool = False
+    settled: bool = False
+    error: Exception | None = None
+    waiters: list[trio.lowlevel.Task] = attrs.field(factory=list)
+
+
+class GroupCommit:
+    """The queue in front of the writer.  All methods run in the event loop."""
+
+    def __init__(self, state: LogState, writer: Writer, config: StorageConfig, limiter: trio.CapacityLimiter) -> None:
+        self.state = state
+        self.failure: BaseException | None = None
+        self.durable = state.summary()
+        self.durable_index = state.last_index
+        self.pending_bytes = 0
+        self._writer = writer
+        self._config = config
+        self._limiter = limiter
+        self._queue: deque[Pending] = deque()
+        self._flying: list[Pending] = []
+        self._leading = False
+        self._progress = trio.lowlevel.ParkingLot()
+
+    @property
+    def pending_calls(self) -> int:
+        """Calls that are not settled."""
+        return len(self._queue) + len(self._flying)
+
+    def check(self) -> None:
+        """Raises StorageFailedError once a write has failed."""
+        if self.failure is not None:
+            raise self._failed()
+
+    def _failed(self) -> StorageFailedError:
+        code = self.failure.errno if isinstance(self.failure, OSError) else None
+        error = StorageFailedError(
+            code or errno.EIO,
+            f"a write of the log failed ({self.failure!r}); the outcome of the calls in flight is unknown: open again",
+        )
+        error.__cause__ = self.failure
+        return error
+
+    def poison(self, cause: BaseException) -> None:
+        """A rename or a directory sync failed: nothing is acknowledged from now on (PROTOCOL B4)."""
+        refused = list(self._queue)
+        self._queue.clear()
+        self._refuse(refused, cause)
+        self._settle_durable_index()
+        for pending in refused:
+            self._settle(pending)
+        self._progress.unpark_all()
+
+    @property
+    def segment_sequence(self) -> int:
+        """The segment that is written to, for frames that are planned now: theirs is this one or a later one."""
+        return self._writer.segment_sequence
+
+    # Planning
+
+    def put(self, change: Change, encode: Callable[[], Draft], *, needed: bool = False) -> Pending:
+        """Makes the change and queues its frame, which `encode` makes of the state after it.
+
+        `needed`: the frame says which segments are still needed.
+        """
+        undo = self.state.apply(change)
+        draft = encode()
+        floor = math.inf
+        if isinstance(change, Append):
+            floor = change.run.first - 1
+        elif isinstance(change, Truncate):
+            floor = max(change.start, 1) - 1
+        pending = Pending(
+            draft=draft,
+            run=change.run if isinstance(change, Append) else None,
+            after=self.state.summary(),
+            needed=(self.state.first_needed or self.segment_sequence) if needed else None,
+            floor=floor,
+            undo=undo,
+            size=draft.room,
+        )
+        self._queue.append(pending)
+        self.pending_bytes += pending.size
+        self.durable_index = int(min(self.durable_index, floor))
+        return pending
+
+    @property
+    def last(self) -> Pending | None:
+        """The last call that is not settled."""
+        if self._queue:
+            return self._queue[-1]
+        return self._flying[-1] if self._flying else None
+
+    def _withdraw(self, pending: Pending) -> bool:
+        """Takes a call back, if it is still possible."""
+        if pending.taken or not self._queue or self._queue[-1] is not pending or pending.waiters:
+            return False
+        self._queue.pop()
+        self.pending_bytes -= pending.size
+        self.state.undo(pending.undo)
+        self._settle_durable_index()
+        return True
+
+    def _settle_durable_index(self) -> None:
+        floors = [pending.floor for pending in (*self._flying, *self._queue)]
+        self.durable_index = int(min((self.durable.last_index, *floors)))
+
+    # Waiting
+
+    async def room(self) -> None:
+        """Back-pressure: returns when fewer bytes are queued than the configuration allows."""
+        while self.pending_bytes > self._config.max_pending_bytes and self.last is not None:
+            await self.wait(self.last, owner=False)
+        self.check()
+
+    async def flush(self) -> None:
+        """Returns when everything planned so far is durable."""
+        if self.last is not None:
+            await self.wait(self.last, owner=False)
+
+    async def progress(self) -> None:
+        """Returns when something has become durable, or has failed, after this call."""
+        await self._progress.park()
+
+    @trio.lowlevel.enable_ki_protection
+    async def wait(self, pending: Pending, *, owner: bool) -> None:
+        """Returns when the call is durable; raises its error.
+
+        Cancelled: the owner's call is withdrawn if that is possible, else it completes and this returns normally.
+        Others (owner=False) only stop waiting.  A checkpoint, unless the owner's call was settled meanwhile.
+        """
+        if pending.settled:
+            await trio.lowlevel.checkpoint()
+        while not pending.settled:
+            if self._leading:
+                await self._park(pending, owner=owner)
+            else:
+                await self._lead()
+        if pending.error is not None:
+            raise pending.error
+
+    async def _park(self, pending: Pending, *, owner: bool) -> None:
+        task = trio.lowlevel.current_task()
+        pending.waiters.append(task)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            pending.waiters.remove(task)
+            if not owner or self._withdraw(pending):
+                return trio.lowlevel.Abort.SUCCEEDED
+            pending.waiters.append(task)
+            return trio.lowlevel.Abort.FAILED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    async def _lead(self) -> None:
+        """Takes, writes and settles one batch."""
+        self._leading = True
+        batch = self._flying = self._take()
+        cause: BaseException | None = None
+        try:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self._writer.commit, batch, limiter=self._limiter)
+        except BaseException as error:  # whatever it is, nobody may be left waiting
+            cause = error
+        self._leading = False
+        done = batch[: self._writer.written]
+        rest = batch[self._writer.written :]
+        self._flying = []
+        if done:
+            self.durable = done[-1].after
+        refused: list[Pending] = []
+        if cause is not None:
+            refused = [*rest, *self._queue]
+            self._queue.clear()
+            self._refuse(refused, cause)
+        self._settle_durable_index()
+        self._hand_on()
+        for pending in (*done, *refused):
+            self._settle(pending)
+        self._progress.unpark_all()
+        if cause is not None and not isinstance(cause, Exception):
+            raise cause
+
+    def _take(self) -> list[Pending]:
+        batch: list[Pending] = []
+        size = 0
+        while self._queue and (not batch or size + self._queue[0].size <= self._config.max_group_bytes):
+            pending = self._queue.popleft()
+            pending.taken = True
+            size += pending.size
+            batch.append(pending)
+        return batch
+
+    def _refuse(self, refused: list[Pending], cause: BaseException) -> None:
+        full = isinstance(cause, StorageFullError)
+        if not full:
+            self.failure = self.failure or cause
+            logger.error("the log failed: %r; the handle acknowledges nothing from now on", cause)
+        for pending in reversed(refused):
+            self.state.undo(pending.undo)
+            pending.error = StorageFullError(*cause.args) if full else self._failed()
+            pending.error.__cause__ = cause
+
+    def _hand_on(self) -> None:
+        """Wakes the first who waits for a queued call, before those whose calls are done, so that the disk is busy."""
+        for pending in self._queue:
+            if pending.waiters:
+                trio.lowlevel.reschedule(pending.waiters.pop(0))
+                return
+
+    def _settle(self, pending: Pending) -> None:
+        pending.settled = True
+        self.pending_bytes -= pending.size
+        waiters, pending.waiters = pending.waiters, []
+        for task in waiters:
+            trio.lowlevel.reschedule(task)

@@ -1,0 +1,67 @@
+"""What the parts of an open store share."""
+
+import os
+from collections.abc import Callable
+from typing import Generic
+
+import attrs
+import trio
+
+from ._commit import GroupCommit
+from ._config import StorageConfig
+from ._disk.seam import Directory, FileSystem
+from ._log.state import LogState
+from ._machine import Machine
+from ._report import RecoveryReport
+from ._segments import SegmentMaker
+from ._types import D, R
+from .abc import StateMachine
+from .errors import StorageLockedError
+
+
+@attrs.define(eq=False)
+class Core(Generic[D, R]):
+    """One open store, as the event loop sees it.
+
+    Locks are taken in this order: `compacting`, `publishing`, `applying`.  `applying` is held while the machine and
+    `last_applied` move, `publishing` while a snapshot gets its name and its frame (PROTOCOL A13).
+    """
+
+    filesystem: FileSystem
+    directory: Directory
+    node_id: int
+    config: StorageConfig
+    factory: Callable[[], StateMachine[D, R]]
+    maker: SegmentMaker
+    state: LogState
+    machine: Machine[D, R]
+    commit: GroupCommit
+    report: RecoveryReport
+    log_limiter: trio.CapacityLimiter
+    file_limiter: trio.CapacityLimiter
+    compacting: trio.Lock = attrs.field(factory=trio.Lock)
+    publishing: trio.Lock = attrs.field(factory=trio.Lock)
+    applying: trio.Lock = attrs.field(factory=trio.Lock)
+    closed: bool = False
+    payload_since_snapshot: int = 0
+    _process: int = attrs.field(factory=os.getpid)
+    _temporary: int = 0
+
+    def check(self) -> None:
+        """Raises `trio.ClosedResourceError` after close, and `StorageLockedError` in a forked child (PROTOCOL B10)."""
+        if self.closed:
+            msg = f"the store in {self.directory.path} is closed"
+            raise trio.ClosedResourceError(msg)
+        if os.getpid() != self._process:
+            msg = f"{self.directory.path} was opened by process {self._process}; a forked child may not use the handle"
+            raise StorageLockedError(msg)
+
+    def check_writable(self) -> None:
+        """`check`, and raises `StorageFailedError` once a write has failed."""
+        self.check()
+        self.commit.check()
+
+    def next_temporary(self) -> int:
+        """A number for the name of a temporary file."""
+        self._temporary += 1
+        return self._temporary

@@ -1,0 +1,297 @@
+"""Snapshots at work: compaction, receiving, installing, and which one is current (SEMANTICS 9.3 and 10).
+
+Both ways to a new snapshot end in `_publish`, one critical section: name, directory sync, then one SNAPSHOT frame that
+commits pointer, log base, membership and current snapshot together.  The file is synced, dropped from the page cache,
+read again and verified before that (PROTOCOL A13), so the frame never refers to what is not there.
+
+    compaction   capture -> write a temporary file, step by step, beside appends and applies -> publish
+    install      verify what was received -> restore a fresh machine, beside applies -> publish -> swap the machines
+
+Until the frame is planned everything can be cancelled and leaves nothing but a temporary file, which is removed.
+"""
+
+import contextlib
+from collections.abc import Callable
+from typing import Generic
+
+import trio
+
+from ._core import Core
+from ._log.container import ContainerError
+from ._log.control import SnapshotRecord
+from ._log.limits import MAX_ENGINE_BYTES
+from ._log.names import snapshot_name
+from ._log.plan import Received, encode_install, judge_received, plan_compaction, plan_install
+from ._log.state import Install
+from ._machine import restore
+from ._snapshot import FileSnapshotReader, FileSnapshotWriter, open_reader
+from ._snapshot_files import ReceivedCheck, SnapshotBuild, SnapshotCheck, SnapshotWork, as_corruption, create_temporary
+from ._types import CurrentSnapshotData, D, R, SnapshotHeader, check_u64
+from .abc import SnapshotReader, SnapshotWriter, StateMachine
+from .errors import (
+    CompactionSuperseded,
+    CorruptionError,
+    NothingToCompact,
+    SnapshotInvalidError,
+    SnapshotMismatchError,
+    UsageError,
+)
+
+
+class Snapshots(Generic[D, R]):
+    """The snapshots of one open store."""
+
+    def __init__(self, core: Core[D, R]) -> None:
+        self._core = core
+        self._writers: set[FileSnapshotWriter] = set()
+
+    @property
+    def record(self) -> SnapshotRecord | None:
+        """What the log says of the current snapshot."""
+        return self._core.state.facts.snapshot
+
+    # Reading
+
+    async def current(self) -> CurrentSnapshotData[SnapshotReader] | None:
+        """The current snapshot, proven whole, with a fresh reader.  CorruptionError if it is damaged or gone."""
+        await trio.lowlevel.checkpoint()
+        self._core.check()
+        while (record := self.record) is not None:
+            header = record.header
+            name = snapshot_name(header.term, header.index)
+            try:
+                with as_corruption(self._core.directory, name):
+                    reader = await open_reader(
+                        self._core.directory, name, record, limiter=self._core.file_limiter
+                    )
+                try:
+                    with as_corruption(self._core.directory, name):
+                        await self._finish(SnapshotCheck(self._core.directory, name, record))
+                except BaseException:
+                    await _aclose_forcefully(reader)
+                    raise
+            except CorruptionError:
+                if self.record is not record:  # a newer one took its place, and its file, meanwhile
+                    continue
+                raise
+            return CurrentSnapshotData(header.term, header.index, header.membership, reader)
+        return None
+
+    async def _finish(self, work: SnapshotWork) -> SnapshotRecord:
+        """Does the work in hops of one step each; a cancelled caller waits for one step at most."""
+        try:
+            while not await trio.to_thread.run_sync(work.step, limiter=self._core.file_limiter):
+                self._core.check()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(work.close, limiter=self._core.file_limiter)
+        return work.record
+
+    # Compaction
+
+    async def compact(self, engine: bytes) -> CurrentSnapshotData[SnapshotReader]:
+        """Makes a snapshot of what is applied, and lets the log up to there go."""
+        core = self._core
+        if len(engine) > MAX_ENGINE_BYTES:
+            msg = f"{len(engine)} engine bytes are above MAX_ENGINE_BYTES, {MAX_ENGINE_BYTES}"
+            raise UsageError(msg)
+        async with core.compacting:
+            core.check_writable()
+            async with core.applying:
+                core.check_writable()
+                header = self._capture_header(engine)
+                view = core.machine.live.capture() if header is not None else None
+            if header is not None and view is not None:
+                try:
+                    await self._build_and_publish(header, SnapshotBuild(
+                        core.directory, core.next_temporary(), header, view.chunks
+                    ))
+                finally:
+                    view.close()
+            current = await self.current()
+        assert current is not None
+        return current
+
+    def _capture_header(self, engine: bytes) -> SnapshotHeader | None:
+        """What a snapshot taken now is called; None if the current one is it."""
+        state, index = self._core.state, self._core.machine.last_applied
+        if index == 0:
+            msg = "nothing has been applied yet, so there is nothing that a snapshot could hold"
+            raise NothingToCompact(msg)
+        if index == state.snapshot_index:
+            return None
+        term = state.term_of(index)
+        if term is None or index < state.snapshot_index:
+            msg = f"the entry at the last applied index {index} is not in the log, so the snapshot would have no term"
+            raise CompactionSuperseded(msg)
+        membership_index, membership = state.membership_at(index)
+        return SnapshotHeader(
+            id=f"{term}-{index}-{self._core.filesystem.random_bytes(4).hex()}",
+            term=term,
+            index=index,
+            membership=membership,
+            membership_index=membership_index,
+            engine=bytes(engine),
+        )
+
+    async def _build_and_publish(self, header: SnapshotHeader, build: SnapshotBuild) -> None:
+        core = self._core
+        try:
+            record = await self._finish(build)
+            name = build.name
+            assert name is not None
+            async with core.publishing:
+                core.check_writable()
+                plan_compaction(core.state, record)
+                with trio.CancelScope(shield=True):
+                    build.name = None
+                    await self._publish(name, record, lambda: plan_compaction(core.state, record))
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(build.discard, limiter=core.file_limiter)
+
+    # Publishing
+
+    async def _publish(self, temporary: str, record: SnapshotRecord, plan: Callable[[], Install]) -> None:
+        """Gives the file its name and commits it.  Called shielded, with `publishing` held."""
+        core = self._core
+        name = snapshot_name(record.header.term, record.header.index)
+        before = self.record
+
+        def rename() -> None:
+            core.directory.rename(temporary, name)
+            core.directory.sync()
+
+        try:
+            await trio.to_thread.run_sync(rename, limiter=core.file_limiter)
+        except OSError as error:
+            core.commit.poison(error)
+            core.commit.check()
+        try:
+            core.check_writable()
+            change = plan()
+            pending = core.commit.put(
+                change,
+                lambda: encode_install(change, core.state, core.commit.segment_sequence),
+                needed=True,
+            )
+            core.payload_since_snapshot = 0
+            await core.commit.wait(pending, owner=False)
+        except BaseException:
+            if core.commit.failure is None:  # else it is unknown whether the frame is there: the next open knows
+                await self._remove(name)
+            raise
+        if before is not None:
+            await self._remove(snapshot_name(before.header.term, before.header.index))
+
+    async def _remove(self, name: str) -> None:
+        """Removes a snapshot file that is not current.  What cannot be removed is swept by the next open."""
+
+        def remove() -> None:
+            with contextlib.suppress(OSError):
+                self._core.directory.unlink(name)
+
+        await trio.to_thread.run_sync(remove, limiter=self._core.file_limiter)
+
+    # Receiving
+
+    async def create(self) -> tuple[str, FileSnapshotWriter]:
+        """A blank writer; those that were made before and not finalized are garbage now."""
+        core = self._core
+        await trio.lowlevel.checkpoint()
+        core.check_writable()
+        await self.discard_writers()
+        number = core.next_temporary()
+        with trio.CancelScope(shield=True):
+            name, file = await trio.to_thread.run_sync(
+                create_temporary, core.directory, number, limiter=core.file_limiter
+            )
+        id = f"received-{number}-{core.filesystem.random_bytes(4).hex()}"
+        writer = FileSnapshotWriter(
+            id, core.directory, name, file, limiter=core.file_limiter, on_removed=self._writers.discard
+        )
+        self._writers.add(writer)
+        return id, writer
+
+    async def discard_writers(self, but: FileSnapshotWriter | None = None) -> None:
+        """Removes what was received and not installed."""
+        for writer in tuple(self._writers):
+            if writer is not but:
+                with contextlib.suppress(trio.BusyResourceError, OSError):
+                    await writer.discard()
+
+    async def install(
+        self, index: int, term: int, delete_through: int | None, id: str, snapshot: SnapshotWriter
+    ) -> None:
+        """Installs what the writer received (SEMANTICS 10.3)."""
+        core = self._core
+        check_u64("index", index, 1)
+        check_u64("term", term)
+        if not isinstance(snapshot, FileSnapshotWriter) or snapshot.id != id:
+            msg = f"{id!r} is not the id that create_snapshot gave with this writer"
+            raise UsageError(msg)
+        if snapshot not in self._writers:
+            msg = f"the snapshot {id!r} was finalized or discarded already, or is another store's"
+            raise UsageError(msg)
+        core.check_writable()
+        judge_received(core.state, index, term, delete_through, core.machine.last_applied)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await snapshot.aclose()
+        try:
+            with snapshot.hold() as name:
+                await self._install(index, term, delete_through, snapshot, name)
+        except trio.Cancelled:
+            raise
+        except BaseException:
+            with trio.CancelScope(shield=True), contextlib.suppress(OSError):
+                await snapshot.discard()
+            raise
+        with trio.CancelScope(shield=True):
+            await snapshot.discard()
+            await self.discard_writers()
+
+    async def _install(
+        self, index: int, term: int, delete_through: int | None, snapshot: FileSnapshotWriter, name: str
+    ) -> None:
+        core = self._core
+        if snapshot.size == 0 and core.state.snapshot_index == index and core.state.term_of(index) == term:
+            return  # the leader sent its last, empty chunk again
+        try:
+            record = await self._finish(ReceivedCheck(core.directory, name))
+        except ContainerError as error:
+            msg = f"the received bytes are not a whole snapshot: {error}; the old state is intact, send them again"
+            raise SnapshotInvalidError(msg) from error
+        if (record.header.index, record.header.term) != (index, term):
+            msg = (
+                f"the received snapshot is of term {record.header.term} and index {record.header.index}, not of the "
+                f"announced term {term} and index {index}; the old state is intact"
+            )
+            raise SnapshotMismatchError(msg)
+        last_applied = core.machine.last_applied
+        received = judge_received(core.state, index, term, delete_through, last_applied)
+        if received is Received.STALE:
+            return
+        fresh: StateMachine[D, R] | None = None
+        if received is Received.REPLACE:
+            fresh = core.factory()
+            await trio.to_thread.run_sync(
+                restore, fresh, core.directory, name, record, limiter=core.file_limiter
+            )
+        async with core.publishing, core.applying:
+            core.check_writable()
+            last_applied = core.machine.last_applied
+            received = judge_received(core.state, index, term, delete_through, last_applied)
+            if received is Received.STALE:
+                return
+            with trio.CancelScope(shield=True):
+                snapshot.forget()
+                await self._publish(
+                    name, record, lambda: plan_install(core.state, record, delete_through, received)
+                )
+                if received is Received.REPLACE and fresh is not None:
+                    core.machine.replace(fresh, index)
+
+
+async def _aclose_forcefully(reader: FileSnapshotReader) -> None:
+    with trio.CancelScope(shield=True):
+        await reader.aclose()
