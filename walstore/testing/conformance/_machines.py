@@ -34,12 +34,14 @@ def expect_machine(lab: Lab, applied: Mapping[int, ClientRequest] | Iterable[int
 
 
 class Gate:
-    """Holds up the writing of a snapshot: `machine` is the factory of machines whose views wait for `open`.
+    """Holds up the writing and the restoring of snapshots: `machine` is the factory of machines that wait for `open`.
 
-    A view gives its first byte, reports at the gate and gives the rest when the gate is open.  Gates begin open.
+    A view gives its first byte, reports at the gate and gives the rest when the gate is open; a restore reads all its
+    bytes first, and passes by if `restores` is False.  Gates begin open.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, restores: bool = True) -> None:
+        self.restores = restores
         self._arrived = threading.Event()
         self._passable = threading.Event()
         self._passable.set()
@@ -49,7 +51,7 @@ class Gate:
         return _GatedMachine(self)
 
     def shut(self) -> None:
-        """The next view stops at the gate."""
+        """Who comes next stops at the gate."""
         self._arrived.clear()
         self._passable.clear()
 
@@ -58,11 +60,11 @@ class Gate:
         self._passable.set()
 
     async def wait_for_arrival(self) -> None:
-        """Returns when a view stands at the shut gate."""
+        """Returns when somebody stands at the shut gate."""
         await trio.to_thread.run_sync(self._arrived.wait, abandon_on_cancel=True)
 
     def pass_through(self) -> None:
-        """Called by a view, in a worker thread."""
+        """Called in a worker thread."""
         self._arrived.set()
         self._passable.wait(60)
 
@@ -89,6 +91,12 @@ class _GatedMachine(KitMachine):
 
     def capture(self) -> SnapshotView:
         return _GatedView(self.content(), self._gate)
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        data = b"".join(chunks)
+        if self._gate.restores:
+            self._gate.pass_through()
+        super().restore([data])
 
 
 class CompareAndSetMachine(KitMachine):
