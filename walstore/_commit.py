@@ -168,6 +168,10 @@ class GroupCommit:
         """Returns when something has become durable, or has failed, after this call."""
         await self._progress.park()
 
+    def wake_followers(self) -> None:
+        """Lets those who wait for progress look again."""
+        self._progress.unpark_all()
+
     @trio.lowlevel.enable_ki_protection
     async def wait(self, pending: Pending, *, owner: bool) -> None:
         """Returns when the call is durable; raises its error.

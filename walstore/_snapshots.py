@@ -24,8 +24,8 @@ from ._log.names import snapshot_name
 from ._log.plan import Received, encode_install, judge_received, plan_compaction, plan_install
 from ._log.state import Install
 from ._machine import restore
-from ._snapshot import FileSnapshotReader, FileSnapshotWriter, open_reader
-from ._snapshot_files import ReceivedCheck, SnapshotBuild, SnapshotCheck, SnapshotWork, as_corruption, create_temporary
+from ._snapshot import FileSnapshotReader, FileSnapshotWriter, create_writer, open_reader
+from ._snapshot_files import ReceivedCheck, SnapshotBuild, SnapshotCheck, SnapshotWork, as_corruption
 from ._types import CurrentSnapshotData, D, R, SnapshotHeader, check_u64
 from .abc import SnapshotReader, SnapshotWriter, StateMachine
 from .errors import (
@@ -202,13 +202,9 @@ class Snapshots(Generic[D, R]):
         core.check_writable()
         await self.discard_writers()
         number = core.next_temporary()
-        with trio.CancelScope(shield=True):
-            name, file = await trio.to_thread.run_sync(
-                create_temporary, core.directory, number, limiter=core.file_limiter
-            )
         id = f"received-{number}-{core.filesystem.random_bytes(4).hex()}"
-        writer = FileSnapshotWriter(
-            id, core.directory, name, file, limiter=core.file_limiter, on_removed=self._writers.discard
+        writer = await create_writer(
+            core.directory, number, id, limiter=core.file_limiter, on_removed=self._writers.discard
         )
         self._writers.add(writer)
         return id, writer

@@ -1,0 +1,128 @@
+"""A backup: a new store with the same content, made while the old one goes on.
+
+What is copied is fixed in the event loop at one moment: the runs of the log (which never change), hard state, mark,
+and the open file of the current snapshot (which keeps its bytes).  The rest is a worker thread's work: the snapshot
+file byte for byte, one segment with its opening STATE and the entries, the identity last (PROTOCOL A11).  The copy has
+an identity of its own, so that its files cannot be mixed with those of the original.
+"""
+
+import contextlib
+
+import trio
+
+from ._core import Core
+from ._disk.seam import Directory, File
+from ._housekeeping import hold_emergency
+from ._log.batch import encode_batch
+from ._log.draft import Draft
+from ._log.frame import EntryKind
+from ._log.identity import Identity
+from ._log.limits import SPAN_SIZE
+from ._log.names import snapshot_name
+from ._log.runs import Run
+from ._log.state import Facts, Summary
+from ._open import write_identity
+from ._segments import SegmentMaker, Unborn
+from ._snapshot_files import open_current, verify_file
+from ._types import D, R
+from .errors import UsageError
+
+
+async def backup(core: Core[D, R], to: str, node_id: int) -> None:
+    """Writes the copy into the directory `to`, which must be new or empty.  Cancelled: finished all the same.
+
+    Raises UsageError if `to` is not empty, OSError if the disk fails; what was written until then has no IDENTITY, and
+    is no store.
+    """
+    async with core.publishing:  # so that the snapshot's file is there while it is opened
+        core.check()
+        state = core.state
+        facts, runs = state.facts, state.log.runs
+        snapshot: File | None = None
+        if facts.snapshot is not None:
+            name = snapshot_name(facts.snapshot.header.term, facts.snapshot.header.index)
+            snapshot = await trio.to_thread.run_sync(
+                open_current, core.directory, name, facts.snapshot, limiter=core.file_limiter
+            )
+    await trio.to_thread.run_sync(_write, core, to, node_id, facts, runs, snapshot, limiter=core.file_limiter)
+
+
+def _write(
+    core: Core[D, R], to: str, node_id: int, facts: Facts, runs: tuple[Run, ...], snapshot: File | None
+) -> None:
+    directory: Directory | None = None
+    try:
+        directory = core.filesystem.open_directory(to, create=True)
+        if not directory.lock() or directory.names():
+            msg = f"{to} is not empty; a backup is made in a new directory"
+            raise UsageError(msg)
+        uuid = core.filesystem.random_bytes(16)
+        maker = SegmentMaker(core.filesystem, directory, core.config, node_id, uuid)
+        if snapshot is not None and facts.snapshot is not None:
+            _copy_snapshot(snapshot, directory, facts)
+        hold_emergency(maker, core.config)
+        _write_segment(maker, facts, runs)
+        write_identity(directory, Identity(node_id, uuid, core.filesystem.time_ns()))
+    finally:
+        if snapshot is not None:
+            snapshot.close()
+        if directory is not None:
+            directory.close()
+
+
+def _copy_snapshot(snapshot: File, directory: Directory, facts: Facts) -> None:
+    record = facts.snapshot
+    assert record is not None
+    temporary = "snap-0.tmp"
+    target = directory.create(temporary)
+    try:
+        for offset in range(0, record.size, SPAN_SIZE):
+            target.pwritev(offset, (snapshot.pread(offset, min(SPAN_SIZE, record.size - offset)),))
+        target.datasync()
+        target.drop_cache()
+    finally:
+        target.close()
+    verify_file(directory, temporary, record)
+    directory.rename(temporary, snapshot_name(record.header.term, record.header.index))
+    directory.sync()
+
+
+def _write_segment(maker: SegmentMaker, facts: Facts, runs: tuple[Run, ...]) -> None:
+    drafts = [_draft(run) for run in runs]
+    first = runs[0].first if runs else 0
+    record = facts.snapshot
+    before_index, before_term = 0, 0
+    if record is not None:
+        before_index, before_term = record.header.index, record.header.term
+    opening = Summary(
+        facts=facts,
+        first_index=before_index if facts.pointer else (first if runs and not before_index else before_index),
+        last_index=before_index,
+        last_term=before_term,
+        first_needed=None,
+    )
+    size = maker.config.size_at_least(maker.config.first_segment_size + sum(draft.room for draft in drafts))
+    file = maker.blank("spare-0.tmp", size)
+    try:
+        segment = maker.bear(
+            file, "spare-0.tmp", size, sequence=1, start=0, summary=opening, predecessor=None, drafts=drafts
+        )
+    except Unborn as error:
+        raise error.cause from error
+    finally:
+        with contextlib.suppress(OSError):
+            file.close()
+    del segment
+
+
+def _draft(run: Run) -> Draft:
+    indexes = range(run.first, run.stop)
+    draft, _ = encode_batch(
+        run.first,
+        [run.term_at(index) for index in indexes],
+        bytes(run.kind_at(index, EntryKind.NORMAL) for index in indexes),
+        [run.bytes_at(index) for index in indexes],
+        mark=None,
+        overwrite=False,
+    )
+    return draft
