@@ -37,6 +37,12 @@ class Change(NamedTuple):
     gradual: bool
     """Whether the length may have grown in steps."""
 
+    def undo(self, content: bytearray) -> None:
+        """Makes what was the file after this change what it was before."""
+        content.extend(bytes(max(0, self.offset - len(content))))
+        content[self.offset : self.offset + len(self.before)] = self.before
+        _fit(content, self.old_size)
+
 
 class FilePlan(NamedTuple):
     """The choices that a power cut has: one of `sizes`, and one version of each sector in `sectors`."""
@@ -180,9 +186,7 @@ class SimulatedInode:
         """What readers saw before the first pending change."""
         data = bytearray(self.data)
         for change in reversed(self.pending):
-            data.extend(bytes(max(0, change.offset - len(data))))
-            data[change.offset : change.offset + len(change.before)] = change.before
-            _fit(data, change.old_size)
+            change.undo(data)
         return data
 
     def _dirty_pages(self) -> list[int]:
