@@ -12,6 +12,21 @@ This file is only the front door: it names what is public, and does nothing else
 """
 
 from . import abc as abc, errors as errors
+from ._config import (
+    BytesCodec as BytesCodec,
+    StorageConfig as StorageConfig,
+)
+from ._reading import Follower as Follower
+from ._report import (
+    DurablePoint as DurablePoint,
+    RecoveryReport as RecoveryReport,
+    Statistics as Statistics,
+)
+from ._storage import (
+    Barrier as Barrier,
+    Storage as Storage,
+    open_storage as open_storage,
+)
 from ._types import (
     Blank as Blank,
     ConfigChange as ConfigChange,

@@ -13,9 +13,8 @@ import trio
 from ._core import Core
 from ._disk.seam import Directory, File
 from ._housekeeping import hold_emergency
-from ._log.batch import encode_batch
+from ._log.batch import EntryKind, encode_batch
 from ._log.draft import Draft
-from ._log.frame import EntryKind
 from ._log.identity import Identity
 from ._log.limits import SPAN_SIZE
 from ._log.names import snapshot_name
@@ -47,9 +46,7 @@ async def backup(core: Core[D, R], to: str, node_id: int) -> None:
     await trio.to_thread.run_sync(_write, core, to, node_id, facts, runs, snapshot, limiter=core.file_limiter)
 
 
-def _write(
-    core: Core[D, R], to: str, node_id: int, facts: Facts, runs: tuple[Run, ...], snapshot: File | None
-) -> None:
+def _write(core: Core[D, R], to: str, node_id: int, facts: Facts, runs: tuple[Run, ...], snapshot: File | None) -> None:
     directory: Directory | None = None
     try:
         directory = core.filesystem.open_directory(to, create=True)
@@ -62,7 +59,7 @@ def _write(
             _copy_snapshot(snapshot, directory, facts)
         hold_emergency(maker, core.config)
         _write_segment(maker, facts, runs)
-        write_identity(directory, Identity(node_id, uuid, core.filesystem.time_ns()))
+        write_identity(directory, Identity(node_id=node_id, store_uuid=uuid, created_ns=core.filesystem.time_ns()))
     finally:
         if snapshot is not None:
             snapshot.close()

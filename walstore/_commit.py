@@ -210,7 +210,7 @@ class GroupCommit:
         try:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(self._writer.commit, batch, limiter=self._limiter)
-        except BaseException as error:  # whatever it is, nobody may be left waiting
+        except BaseException as error:  # noqa: BLE001  whatever it is, nobody may be left waiting
             cause = error
         self._leading = False
         done = batch[: self._writer.written]

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from ._log.batch import EntryKind
 from ._log.control import encode_membership
-from ._log.frame import EntryKind
 from ._log.plan import Proposal, propose
 from ._types import Blank, ConfigChange, D, Entry, MembershipConfig, Normal
 from .abc import Codec

@@ -14,11 +14,11 @@ from typing import TypeAlias
 
 from ._config import StorageConfig
 from ._disk.seam import File
+from ._log.checksum import crc
 from ._log.draft import Draft, Place, assemble
 from ._log.footer import encode_seal
 from ._log.frame import Kind
 from ._log.limits import ALIGN, SPAN_SIZE
-from ._log.checksum import crc
 from ._log.names import EMERGENCY
 from ._log.scan import Scanner
 from ._segments import Segment, SegmentMaker, fill_with_zeros
@@ -178,7 +178,7 @@ def seal(segment: Segment, *, by_close: bool) -> None:
         whole = 0
         for offset in range(0, at, SPAN_SIZE):
             whole = crc(segment.file.pread(offset, min(SPAN_SIZE, at - offset)), whole)
-        body = encode_seal(headers, whole, by_close)
+        body = encode_seal(headers, whole, by_close, offset=at)
         place = Place(at, headers[-1].sequence, headers[-1].crc, segment.place.durable)
         group = assemble((Draft(Kind.SEAL, (body,)),), segment.page.tag, place, ALIGN)
         segment.file.pwritev(at, group.buffers)

@@ -13,9 +13,9 @@ import attrs
 
 from ._config import StorageConfig
 from ._disk.seam import Directory
+from ._log.batch import EntryKind
 from ._log.container import ContainerError
 from ._log.control import SnapshotRecord
-from ._log.frame import EntryKind
 from ._log.names import snapshot_name
 from ._log.state import LogState
 from ._snapshot_files import as_corruption, payload_of

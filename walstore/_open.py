@@ -24,10 +24,10 @@ from ._log.frame import Flags, Kind
 from ._log.identity import Identity
 from ._log.names import EMERGENCY, IDENTITY, LOCK, NameKind, classify, snapshot_name
 from ._log.page import Predecessor
+from ._log.replay import first_needed_of
 from ._log.state import LogState
 from ._log.version import FormatError
 from ._machine import Machine, rebuild
-from ._log.replay import first_needed_of
 from ._recovery import Found, Reader, Unproven, is_only_begun, segments_in
 from ._report import DurablePoint, RecoveryReport
 from ._segments import Segment, SegmentMaker, Unborn
@@ -132,10 +132,11 @@ def _create(request: Request[D, R], directory: Directory) -> Opened[D, R]:
         hold_emergency(maker, request.config)
         size = request.config.size_at_least(request.config.first_segment_size)
         file = maker.blank("spare-0.tmp", size)
-        segment = maker.bear(
-            file, "spare-0.tmp", size, sequence=1, start=0, summary=state.summary(), predecessor=None
+        segment = maker.bear(file, "spare-0.tmp", size, sequence=1, start=0, summary=state.summary(), predecessor=None)
+        write_identity(
+            directory,
+            Identity(node_id=request.node_id, store_uuid=store_uuid, created_ns=request.filesystem.time_ns()),
         )
-        write_identity(directory, Identity(request.node_id, store_uuid, request.filesystem.time_ns()))
     except Unborn as error:
         raise _no_room(request.path, error.cause) from error.cause
     except OSError as error:

@@ -12,8 +12,8 @@ import attrs
 import trio
 
 from ._core import Core
+from ._log.batch import EntryKind
 from ._log.control import decode_membership
-from ._log.frame import EntryKind
 from ._log.runs import Run
 from ._log.state import LogState
 from ._types import Blank, ConfigChange, D, Entry, Normal, R
@@ -145,7 +145,8 @@ class Follower(Generic[D, R]):
         if self._next < state.first_index or not (state.log.holds(self._next) or state.facts.pointer):
             msg = f"index {self._next} is below the first index {state.first_index}: read the snapshot"
             raise CompactedError(msg)
-        entry: Entry[D] = next(locate(state, self._next, self._next + 1).entries(core.machine.codec))
+        located: Located[D] = locate(state, self._next, self._next + 1)
+        entry = next(located.entries(core.machine.codec))
         self._given = [*self._given[-63:], (entry.index, entry.term)]
         self._next += 1
         return entry

@@ -17,7 +17,7 @@ import attrs
 
 from ._config import StorageConfig
 from ._disk.seam import Directory, File
-from ._log.evidence import Outcome, Verdict, accepts, classify, tail_facts
+from ._log.evidence import Outcome, Verdict, accepts, classify
 from ._log.footer import decode_seal
 from ._log.frame import Flags, Header, Kind
 from ._log.identity import Identity
@@ -27,6 +27,7 @@ from ._log.page import Page, Predecessor
 from ._log.replay import Replay, first_needed_of
 from ._log.scan import Scanner, Span, durable_point
 from ._log.state import LogState, Summary
+from ._log.tail import tail_facts
 from ._log.version import FormatError
 from .errors import CorruptionError, StorageFailedError, UnsupportedFormatError
 
@@ -255,34 +256,16 @@ class Reader:
 
     def _replay_whole(self, replay: Replay, segment: _Segment) -> None:
         successor = segment.successor
-        assert successor is not None  # noqa: S101  every segment of the chain but the newest has one
+        assert successor is not None
         scanner = Scanner(self._pread(segment), segment.size, segment.page, stop=successor.end)
-        last = None
         for header, body, keep in self._spans(segment, scanner):
             with self._placed(segment, header):
                 replay.take(header, body, segment.page.segment_sequence, keep=keep)
-            last = header
-        found = (last.next_offset, last.sequence, last.crc) if last else None
-        expected = (successor.end, successor.last_sequence, successor.last_link)
-        if scanner.fault is not None or found != expected:
-            fault = scanner.fault
-            msg = "damage in a segment whose bytes the next one proves: " + (
-                fault.reason.value if fault else "it ends elsewhere than the next one says"
-            )
-            raise CorruptionError(
-                msg,
-                path=self._path(segment.name),
-                offset=scanner.end,
-                frame=(last.sequence if last else segment.page.start_sequence) + 1,
-                index=fault.header.first_index if fault and fault.header else None,
-                evidence="E3",
-                expected=expected,
-                found=found,
-            )
+        verdict = classify(tail_facts(scanner, segment.page, segment.size, successor=successor))
+        if verdict.outcome is not Outcome.CLEAN:
+            raise verdict.error(self._path(segment.name))
 
-    def _replay_newest(
-        self, replay: Replay, newest: _Segment, survey: _Survey
-    ) -> tuple[Summary, End, list[Unproven]]:
+    def _replay_newest(self, replay: Replay, newest: _Segment, survey: _Survey) -> tuple[Summary, End, list[Unproven]]:
         scanner = Scanner(self._pread(newest), newest.size, newest.page)
         sequence = newest.page.segment_sequence
         last: Header | None = None
@@ -318,18 +301,7 @@ class Reader:
         verdict = classify(facts)
         if accepts(self._config.policy, verdict):
             return verdict
-        fault = survey.scanner.fault
-        header = fault.header if fault else None
-        last = survey.scanner.last
-        raise CorruptionError(
-            f"the end of the log is damaged, not torn: {verdict.because}",
-            path=self._path(newest.name),
-            offset=fault.offset if fault else survey.scanner.end,
-            frame=header.sequence if header else (last.sequence + 1 if last else None),
-            index=header.first_index if header and header.first_index else state.last_index + 1,
-            evidence=verdict.label,
-            found=fault.reason.value if fault else None,
-        )
+        raise verdict.error(self._path(newest.name))
 
 
 class _Placed:

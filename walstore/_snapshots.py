@@ -61,9 +61,7 @@ class Snapshots(Generic[D, R]):
             name = snapshot_name(header.term, header.index)
             try:
                 with as_corruption(self._core.directory, name):
-                    reader = await open_reader(
-                        self._core.directory, name, record, limiter=self._core.file_limiter
-                    )
+                    reader = await open_reader(self._core.directory, name, record, limiter=self._core.file_limiter)
                 try:
                     with as_corruption(self._core.directory, name):
                         await self._finish(SnapshotCheck(self._core.directory, name, record))
@@ -103,9 +101,9 @@ class Snapshots(Generic[D, R]):
                 view = core.machine.live.capture() if header is not None else None
             if header is not None and view is not None:
                 try:
-                    await self._build_and_publish(header, SnapshotBuild(
-                        core.directory, core.next_temporary(), header, view.chunks
-                    ))
+                    await self._build_and_publish(
+                        header, SnapshotBuild(core.directory, core.next_temporary(), header, view.chunks)
+                    )
                 finally:
                     view.close()
             current = await self.current()
@@ -270,9 +268,7 @@ class Snapshots(Generic[D, R]):
         fresh: StateMachine[D, R] | None = None
         if received is Received.REPLACE:
             fresh = core.factory()
-            await trio.to_thread.run_sync(
-                restore, fresh, core.directory, name, record, limiter=core.file_limiter
-            )
+            await trio.to_thread.run_sync(restore, fresh, core.directory, name, record, limiter=core.file_limiter)
         async with core.publishing, core.applying:
             core.check_writable()
             last_applied = core.machine.last_applied
@@ -281,9 +277,7 @@ class Snapshots(Generic[D, R]):
                 return
             with trio.CancelScope(shield=True):
                 snapshot.forget()
-                await self._publish(
-                    name, record, lambda: plan_install(core.state, record, delete_through, received)
-                )
+                await self._publish(name, record, lambda: plan_install(core.state, record, delete_through, received))
                 if received is Received.REPLACE and fresh is not None:
                     core.machine.replace(fresh, index)
 

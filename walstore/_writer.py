@@ -63,6 +63,7 @@ class Writer:
         segment: Segment,
         older: Sequence[tuple[int, str]],
         summary: Summary,
+        needed: int,
     ) -> None:
         self._maker = maker
         self._config: StorageConfig = maker.config
@@ -71,7 +72,7 @@ class Writer:
         self._segment = segment
         self._older = list(older)
         self._summary = summary
-        self._needed = summary.base(segment.sequence).first_needed
+        self._needed = needed
         self.counters = Counters()
         self.written = 0
 

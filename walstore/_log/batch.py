@@ -19,27 +19,41 @@ A body is well formed if and only if
 import sys
 from array import array
 from collections.abc import Sequence
+from enum import IntEnum
+from itertools import pairwise
+from typing import Literal, TypeAlias
 
 from .._types import MembershipConfig
 from .control import BodyError, decode_membership
 from .draft import Draft
-from .frame import EntryKind, Flags, Header, Kind
+from .frame import Flags, Header, Kind
 from .runs import Bytes, Run, Terms
+
+
+class EntryKind(IntEnum):
+    """A cell of the column of kinds."""
+
+    NORMAL = 1
+    BLANK = 2
+    CONFIG_CHANGE = 3
+    """The payload is an encoded membership."""
+
 
 _ENTRY_KINDS = bytes(EntryKind)
 
+_Code: TypeAlias = Literal["I", "Q"]
 _SWAP = sys.byteorder == "big"
 
 
-def _column(code: str, values: Sequence[int]) -> "array[int]":
+def _column(code: _Code, values: Sequence[int]) -> "array[int]":
     column = array(code, values)
     if _SWAP:  # pragma: no cover  (a big-endian machine)
-        column = array(code, column)
+        column = column[:]
         column.byteswap()
     return column
 
 
-def _read_column(code: str, body: Bytes, keep: bool) -> Sequence[int]:
+def _read_column(code: _Code, body: Bytes, keep: bool) -> Sequence[int]:
     if keep and not _SWAP:
         return memoryview(body).cast(code)
     column = array(code, bytes(body))
@@ -118,7 +132,7 @@ def decode_batch(header: Header, body: Bytes, *, keep: bool) -> tuple[Run, int |
     terms: Terms = header.term
     if flags & Flags.TERMS:
         terms = _read_column("Q", view[terms_at:ends_at], keep)
-        if any(later < term for term, later in zip(terms, terms[1:], strict=False)):
+        if any(later < term for term, later in pairwise(terms)):
             msg = "the terms fall"
             raise BodyError(msg)
     ends = _read_column("I", view[ends_at:kinds_at], keep)

@@ -67,7 +67,7 @@ class Run:
         return default if self.kinds is None else self.kinds[slot]
 
     def bytes_at(self, index: int) -> bytes:
-        """A copy of the payload of the entry at `index`.  CorruptionError if the ends fall, which `open` did not ask."""
+        """A copy of the payload of the entry at `index`.  CorruptionError if the ends fall: open did not ask."""
         slot = self._slot(index)
         start = self.ends[slot - 1] if slot else 0
         end = self.ends[slot]

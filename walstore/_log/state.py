@@ -13,7 +13,7 @@ can be rebuilt) never exceeds the last index and never falls below the snapshot;
 is directly below the first ordinary entry or the log has none.
 
 While old segments are replayed the log may name entries whose segments are gone, because a later SNAPSHOT or TRUNCATE
-covers them (PROTOCOL A1).  They are `hollow`: [start, stop) with the term of the last.  When replay ends nothing may be.
+covers them (PROTOCOL A1).  They are `hollow`: [start, stop) with the term of the last.  When replay ends none may be.
 """
 
 from bisect import bisect_left, bisect_right
@@ -75,7 +75,7 @@ Change: TypeAlias = Append | Vote | Truncate | Install | Mark
 class Facts:
     """The part of the state that is replaced as a whole."""
 
-    hard_state: HardState = HardState()
+    hard_state: HardState = attrs.field(factory=HardState)
     mark: int = 0
     snapshot: SnapshotRecord | None = None
     pointer: bool = False
