@@ -220,14 +220,26 @@ class SimulatedFileSystem(FileSystem):
     # -- the seam
 
     def open_directory(self, path: str, *, create: bool) -> Directory:
-        """See `FileSystem.open_directory`.  Making one is a single operation, durable at once."""
+        """See `FileSystem.open_directory`.  Making one is a single operation, durable at once, parents first."""
         where = _normal(path)
         with self.mutex:
             if where not in self.folders:
-                if not create:
-                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-                self.perform(Operation("mkdir", where), None)
+                self._make(where, path, create=create)
             return SimulatedDirectory(self, self.folders[where], path)
+
+    def _make(self, where: str, path: str, *, create: bool) -> None:
+        parent, name = posixpath.split(where)
+        if name and parent not in self.folders and create:
+            self._make(parent, path, create=True)
+        if name and parent in self.folders and name in self.folders[parent].entries:
+            code = errno.EEXIST if create else errno.ENOTDIR
+            raise OSError(code, os.strerror(code), path)
+        if name and not create:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        if name:
+            self.perform(Operation("mkdir", where), None)
+        else:
+            self.folders[where] = SimulatedFolder(where, {})
 
     def random_bytes(self, count: int) -> bytes:
         """See `FileSystem.random_bytes`.  A disk after a crash never repeats what was drawn before it."""
