@@ -38,12 +38,12 @@ _setup_make() {
     fi
     rm -rf "$venv"
     mkdir "$venv" && touch "$venv/.walstore" || return
-    if "$base" -c 'import ensurepip' 2>/dev/null; then
+    if "$base" -c 'import pip, sys; sys.exit(tuple(map(int, pip.__version__.split(".")[:2])) < (22, 3))' 2>/dev/null; then
+        "$base" -m venv --without-pip "$venv" || return # the lock file brings a pip, and seconds are saved
+        set -- "$base" -m pip --python "$python"
+    else
         "$base" -m venv "$venv" || return
         set -- "$python" -m pip
-    else # a distribution that splits ensurepip off: use the pip outside
-        "$base" -m venv --without-pip "$venv" || return
-        set -- "$base" -m pip --python "$python"
     fi
     "$@" install --disable-pip-version-check --no-input --no-deps --require-hashes \
         -r "$root/requirements-dev.txt" || return
