@@ -29,7 +29,6 @@ from .frame import Kind
 from .scan import Reason
 from .tail import TailFacts, tail_facts
 
-
 __all__ = ["POLICIES", "TABLE", "Outcome", "Row", "TailFacts", "Verdict", "accepts", "classify", "tail_facts"]
 
 

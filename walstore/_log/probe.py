@@ -148,4 +148,5 @@ def looks_like(data: bytes, *, offset: int, tag: int, sequence: int, link: int) 
         return False
     magic, _, its_sequence, its_tag, units, _, _, its_link, *_ = FRAME_STRUCT.unpack_from(data)
     expected = (MAGIC, sequence, tag, offset, link)
-    return sum(map(eq, (magic, its_sequence, its_tag, units * ALIGN, its_link), expected)) >= 3
+    agreeing: int = sum(map(eq, (magic, its_sequence, its_tag, units * ALIGN, its_link), expected))
+    return agreeing >= 3

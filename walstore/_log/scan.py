@@ -70,6 +70,7 @@ class Reason(Enum):
 
 _Halt: TypeAlias = tuple[Reason, Header | None]
 
+
 @attrs.frozen
 class Fault:
     """Where the scan had to stop, and what lies there and behind."""
@@ -189,6 +190,7 @@ class Scanner:
         self._limit = size if stop is None else min(size, stop)
         self._span_size = max(span_size, FRAME_HEADER)
         self._due = HEADER_PAGE  # where the next frame is looked for
+        self._future: Header | None = None  # the next frame, if this version does not understand it
         self._sequence = page.start_sequence
         self._link = page.crc
         self._spans = self._scan()
@@ -226,12 +228,12 @@ class Scanner:
             if headers:
                 self._settle(headers)
                 yield self._span(start, data, headers)
+            if self._future is not None:
+                check_supported(self._future)
             if halt is not None:
                 self._stop_at(*halt)
 
-    def _walk(
-        self, data: bytes, start: int, headers: list[Header]
-    ) -> tuple[int, _Halt | None]:
+    def _walk(self, data: bytes, start: int, headers: list[Header]) -> tuple[int, _Halt | None]:
         """Takes the frames of one window.
 
         Returns how many bytes the next window needs, or 0 and why there is none.
@@ -282,7 +284,7 @@ class Scanner:
                     halt = (Reason.ORDER, header)
                     break
                 if unsupported(header):
-                    halt = (None, header)
+                    self._future = header
                     break
                 ordinary = ORDINARY
             headers.append(header)
@@ -305,10 +307,8 @@ class Scanner:
         waste = len(data) - used
         return Span(start, data[:used] if waste * 16 > len(data) else data, headers)
 
-    def _stop_at(self, reason: Reason | None, header: Header | None) -> None:
+    def _stop_at(self, reason: Reason, header: Header | None) -> None:
         """No further frame can be taken: looks at everything behind, and decides whether that is a fault at all."""
-        if reason is None:
-            check_supported(header)
         sequence = self._sequence
         if header is None or reason is Reason.ORDER:
             start, room = self._due, (self.end, sequence)
