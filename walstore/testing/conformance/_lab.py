@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from ..._types import Blank, Entry, HardState, Normal
 from ...abc import Codec, FileSystem, RaftStorage, StateMachine
+from ..simulated import SimulatedFileSystem
 from ._machine import ClientRequest, ClientResponse, KitCodec, KitMachine
 
 Store: TypeAlias = RaftStorage[ClientRequest, ClientResponse]
@@ -26,13 +27,15 @@ class Harness(ABC):
     * "reopen": `open` after `close` finds what was stored;
     * "crash": `open` after `crash` finds what was durable, and not what was not;
     * "disk": the store is in the directory `path` of the simulated file system `disk`, in the format of walstore, and
-      the `forge` methods work.  Cases that need it are about walstore's own files; they may put another disk in the
-      place of `disk`, or a wrapper of it, for the opens that follow.
+      the `forge` methods work.  Cases that need it are about walstore's own files.  They may set `disk` and `path`
+      to another disk, and `filesystem` to a wrapper of it, which the opens that follow are then to use.
     """
 
     can: frozenset[str] = frozenset()
-    disk: FileSystem | None = None
+    disk: SimulatedFileSystem | None = None
     path: str = "/store"
+    filesystem: FileSystem | None = None
+    """What an open goes through; None: `disk` itself."""
 
     @abstractmethod
     async def open(

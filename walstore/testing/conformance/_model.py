@@ -17,13 +17,13 @@ from ._helpers import (
     read_log,
     refused,
 )
+from ._image import SMALL
 from ._lab import Lab
 from ._machine import ClientRequest
 from ._machines import expect_machine
 
 __all__ = ["Run"]
 
-_SMALL = {"first_segment_size": 4096, "segment_size": 4096, "commit_align": 64, "preallocate": "none"}
 _TURN = 0.15
 
 
@@ -62,7 +62,7 @@ class Run:
 
     async def go(self, steps: int) -> None:
         """Makes random calls and compares after each."""
-        await self.lab.open(config=_SMALL)
+        await self.lab.open(config=SMALL)
         moves = [self._append, self._append, self._replace, self._send_again, self._cut, self._vote]
         moves += [self._apply, self._apply, self._compact, self._misuse]
         for _ in range(steps):

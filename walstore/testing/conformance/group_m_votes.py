@@ -2,6 +2,7 @@
 
 from ..._types import HardState, InitialState, MembershipConfig
 from ...errors import NodeIdMismatchError, StorageLockedError
+from ._image import SMALL
 from ._kit import (
     Lab,
     blanks,
@@ -35,19 +36,19 @@ async def votes_are_told_apart(lab: Lab) -> None:
 async def vote_survives_everything_else(lab: Lab) -> None:
     """Compaction, install, deletion of the whole log and the rotation of segments leave the hard state alone."""
     vote = HardState(7, 0)
-    store = await lab.open(config={"first_segment_size": 32768, "segment_size": 32768, "commit_align": 64})
+    store = await lab.open(config=SMALL)
     await store.save_hard_state(vote)
-    for start in range(1, 400, 40):
+    for start in range(1, 800, 40):
         await store.replicate_to_log(normals(7, start, start + 40))
     await expect_state(store, hard=vote)
     await log_and_apply(store, normals(7, 1, 11))
     await compact(store)
     await expect_state(store, hard=vote)
-    await install(store, await make_snapshot(lab, 500, 7), 500, 7)
+    await install(store, await make_snapshot(lab, 900, 7), 900, 7)
     await expect_state(store, hard=vote)
     await store.delete_logs_from(0)
     store = await lab.turn()
-    await expect_state(store, hard=vote, last=(7, 500))
+    await expect_state(store, hard=vote, last=(7, 900))
 
 
 @case("M-22")
@@ -68,7 +69,7 @@ async def foreign_node_id_is_refused(lab: Lab) -> None:
     await store.save_hard_state(HardState(2, 3))
     await store.replicate_to_log(blanks(2, 1, 4))
     await lab.close()
-    changes = getattr(lab.harness.disk, "operations", [])
+    changes = lab.harness.disk.operations if lab.harness.disk else []
     before = len(changes)
     with refused(NodeIdMismatchError):
         await lab.harness.open(node_id=4)
