@@ -11,6 +11,7 @@ Until the frame is planned everything can be cancelled and leaves nothing but a 
 """
 
 import contextlib
+import weakref
 from collections.abc import Callable
 from typing import Generic
 
@@ -44,6 +45,7 @@ class Snapshots(Generic[D, R]):
     def __init__(self, core: Core[D, R]) -> None:
         self._core = core
         self._writers: set[FileSnapshotWriter] = set()
+        self._made: weakref.WeakSet[FileSnapshotWriter] = weakref.WeakSet()
 
     @property
     def record(self) -> SnapshotRecord | None:
@@ -205,6 +207,7 @@ class Snapshots(Generic[D, R]):
             core.directory, number, id, limiter=core.file_limiter, on_removed=self._writers.discard
         )
         self._writers.add(writer)
+        self._made.add(writer)
         return id, writer
 
     async def discard_writers(self, but: FileSnapshotWriter | None = None) -> None:
@@ -219,17 +222,20 @@ class Snapshots(Generic[D, R]):
     ) -> None:
         """Installs what the writer received (SEMANTICS 10.3)."""
         core = self._core
+        core.check_writable()
         check_u64("index", index, 1)
         check_u64("term", term)
-        if not isinstance(snapshot, FileSnapshotWriter) or snapshot.id != id:
-            msg = f"{id!r} is not the id that create_snapshot gave with this writer"
+        if not isinstance(snapshot, FileSnapshotWriter) or snapshot.id != id or snapshot not in self._made:
+            msg = f"{id!r} is not the id that create_snapshot of this store gave with this writer"
             raise UsageError(msg)
-        if snapshot not in self._writers:
-            msg = f"the snapshot {id!r} was finalized or discarded already, or is another store's"
-            raise UsageError(msg)
-        core.check_writable()
-        judge_received(core.state, index, term, delete_through, core.machine.last_applied)
+        received = judge_received(core.state, index, term, delete_through, core.machine.last_applied)
         await trio.lowlevel.checkpoint_if_cancelled()
+        if snapshot.removed:
+            if received is Received.STALE:  # finalized before; a leader repeats what it had no answer to
+                await trio.lowlevel.checkpoint()
+                return
+            msg = f"the snapshot {id!r} was discarded, or finalized under another index; receive it again"
+            raise UsageError(msg)
         await snapshot.aclose()
         try:
             with snapshot.hold() as name:
