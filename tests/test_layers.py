@@ -21,6 +21,7 @@ PURE = {
     "enum": "names for numbers",
     "functools": "tables made once",
     "itertools": "iteration",
+    "math": "the arithmetic of checksums",
     "operator": "iteration",
     "re": "file names",
     "struct": "bytes",
