@@ -102,10 +102,9 @@ class Snapshots(Generic[D, R]):
                 header = self._capture_header(engine)
                 view = core.machine.live.capture() if header is not None else None
             if header is not None and view is not None:
+                build = SnapshotBuild(core.directory, core.next_temporary(), header, view.chunks)
                 try:
-                    await self._build_and_publish(
-                        header, SnapshotBuild(core.directory, core.next_temporary(), header, view.chunks)
-                    )
+                    return await self._build_and_publish(header, build)
                 finally:
                     view.close()
             current = await self.current()
@@ -134,7 +133,10 @@ class Snapshots(Generic[D, R]):
             engine=bytes(engine),
         )
 
-    async def _build_and_publish(self, header: SnapshotHeader, build: SnapshotBuild) -> None:
+    async def _build_and_publish(
+        self, header: SnapshotHeader, build: SnapshotBuild
+    ) -> CurrentSnapshotData[SnapshotReader]:
+        """From the view to the current snapshot, and a reader of it: once it is published, nothing is cancelled."""
         core = self._core
         try:
             record = await self._finish(build)
@@ -146,6 +148,10 @@ class Snapshots(Generic[D, R]):
                 with trio.CancelScope(shield=True):
                     build.name = None
                     await self._publish(name, record, lambda: plan_compaction(core.state, record))
+                    reader = await open_reader(
+                        core.directory, snapshot_name(header.term, header.index), record, limiter=core.file_limiter
+                    )
+            return CurrentSnapshotData(header.term, header.index, header.membership, reader)
         finally:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(build.discard, limiter=core.file_limiter)
