@@ -23,9 +23,6 @@ from walstore._disk.seam import Buffer, Directory, File, FileSystem
 IOV_MAX = max(16, os.sysconf("SC_IOV_MAX"))
 """Buffers in one writev; POSIX promises 16 at least."""
 
-MAX_TRANSFER = 1 << 30
-"""Bytes in one call.  Linux moves at most 2**31 - 4096 at once and calls the rest a short write."""
-
 FULL_FSYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)
 
 _NOT_SUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTTY, errno.EOPNOTSUPP, errno.ENOTSUP})
@@ -39,6 +36,9 @@ class OsFile(File):
 
     __slots__ = ("_descriptor",)
 
+    max_transfer = 1 << 30
+    """Bytes in one call.  Linux moves at most 2**31 - 4096 at once and calls the rest a short write."""
+
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
@@ -48,13 +48,13 @@ class OsFile(File):
 
     def pread(self, offset: int, length: int) -> bytes:
         """See `File.pread`."""
-        data = os.pread(self._descriptor, min(length, MAX_TRANSFER), offset)
+        data = os.pread(self._descriptor, min(length, self.max_transfer), offset)
         if len(data) == length or not data:
             return data
         parts = [data]
         got = len(data)
         while got < length:
-            data = os.pread(self._descriptor, min(length - got, MAX_TRANSFER), offset + got)
+            data = os.pread(self._descriptor, min(length - got, self.max_transfer), offset + got)
             if not data:
                 break
             parts.append(data)
@@ -63,7 +63,7 @@ class OsFile(File):
 
     def pwritev(self, offset: int, buffers: Sequence[Buffer]) -> None:
         """See `File.pwritev`."""
-        for piece in pieces(buffers, IOV_MAX, MAX_TRANSFER):
+        for piece in pieces(buffers, IOV_MAX, self.max_transfer):
             wanted = sum(map(len, piece))
             written = os.pwritev(self._descriptor, piece, offset)
             if written != wanted:

@@ -89,7 +89,8 @@ class Journal:
 
     def close(self) -> None:
         """Closes it; the file stays."""
-        os.close(self._descriptor)
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
 
 
 def _header(descriptor: int) -> tuple[int, int]:

@@ -21,6 +21,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 
+from walstore._disk.refusals import check_name
 from walstore._disk.seam import Buffer, Directory, File, FileSystem
 from walstore.testing._before_images import NameRecord, numbers, pack_change, pack_names, place_of, unpack_names
 from walstore.testing._journal import Journal
@@ -128,24 +129,39 @@ class _Names:
     """The journals of one directory, shared by all its handles."""
 
     def __init__(self, store: str, place: str) -> None:
-        os.makedirs(place, 0o700, exist_ok=True)
         self.store = store
         self.place = place
         self.lock = threading.RLock()
-        self.journal = Journal(os.path.join(place, "names"))
+        self._handles = 0
         self._kept: dict[int, int] = {}
         """Inodes that have a link here, and the newest record that needs it."""
         self._files: dict[int, _Noted] = {}
-        for sequence, payload in self.journal.records():
-            self._kept[unpack_names(payload).removed] = sequence
-        for number in numbers(place, "keep-"):
-            self._kept.setdefault(number, 0)
-        self._kept.pop(0, None)
+
+    def open(self) -> None:
+        """One handle of the directory more.  The first one finds what an earlier process left."""
+        with self.lock:
+            self._handles += 1
+            if self._handles > 1:
+                return
+            os.makedirs(self.place, 0o700, exist_ok=True)
+            self.journal = Journal(self._path("names"))
+            self._kept = dict.fromkeys(numbers(self.place, "keep-"), 0)
+            for sequence, payload in self.journal.records():
+                removed = unpack_names(payload).removed
+                if removed:
+                    self._kept[removed] = sequence
+
+    def close(self) -> None:
+        """One handle of the directory less.  Files may stay open."""
+        with self.lock:
+            self._handles -= 1
+            if self._handles == 0:
+                self.journal.close()
 
     def change(self, record: NameRecord, do: Callable[[], None]) -> None:
         """Notes a change of names, and does it."""
         if record.removed:
-            keep = self._path("keep", record.removed)
+            keep = self._path(f"keep-{record.removed}")
             if not os.path.exists(keep):
                 os.link(os.path.join(self.store, record.new or record.old), keep, follow_symlinks=False)
             self._kept[record.removed] = self.journal.last + 1
@@ -161,14 +177,14 @@ class _Names:
         with self.lock:
             self.journal.trim(mark)
             for number in [number for number, needed in self._kept.items() if needed <= mark]:
-                keep = self._path("keep", number)
+                keep = self._path(f"keep-{number}")
                 if os.stat(keep).st_nlink == 1:
                     # In this order: once the link is gone, a new file may get the number, and this must not be its.
                     noted = self._files.pop(number, None)
                     if noted is not None:
                         noted.forget()
                     with contextlib.suppress(FileNotFoundError):
-                        os.unlink(self._path("file", number))
+                        os.unlink(self._path(f"file-{number}"))
                 os.unlink(keep)
                 del self._kept[number]
 
@@ -177,7 +193,7 @@ class _Names:
         with self.lock:
             noted = self._files.get(number)
             if noted is None:
-                noted = self._files[number] = _Noted(self._path("file", number))
+                noted = self._files[number] = _Noted(self._path(f"file-{number}"))
             noted.handles += 1
             return noted
 
@@ -190,18 +206,20 @@ class _Names:
                 if self._files.get(number) is noted:
                     del self._files[number]
 
-    def _path(self, kind: str, number: int) -> str:
-        return os.path.join(self.place, f"{kind}-{number}")
+    def _path(self, name: str) -> str:
+        return os.path.join(self.place, name)
 
 
 class _RollbackDirectory(WrappedDirectory):
     """An open directory whose un-synced changes are noted."""
 
-    __slots__ = ("_names",)
+    __slots__ = ("_closed", "_names")
 
     def __init__(self, inner: Directory, names: _Names) -> None:
         super().__init__(inner)
         self._names = names
+        self._closed = False
+        names.open()
 
     def open(self, name: str, *, write: bool = False) -> File:
         """See `Directory.open`."""
@@ -240,10 +258,17 @@ class _RollbackDirectory(WrappedDirectory):
         self.inner.sync()
         self._names.durable(mark)
 
+    def close(self) -> None:
+        """See `Directory.close`."""
+        closed, self._closed = self._closed, True
+        if not closed:
+            self.inner.close()
+            self._names.close()
+
     def _number(self, name: str) -> int:
         """The inode of a name, 0 if there is none."""
         try:
-            return os.stat(os.path.join(self._names.store, name), follow_symlinks=False).st_ino
+            return os.stat(os.path.join(self._names.store, check_name(name)), follow_symlinks=False).st_ino
         except FileNotFoundError:
             return 0
 
@@ -269,6 +294,7 @@ class RollbackFileSystem(WrappedFileSystem):
         with self._lock:
             if store not in self._directories:
                 self._directories[store] = _Names(store, place_of(store, self._journal))
+            # The journals stay with this object, for files may be open longer than the directory.
             return _RollbackDirectory(inner, self._directories[store])
 
 

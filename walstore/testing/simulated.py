@@ -229,17 +229,14 @@ class SimulatedFileSystem(FileSystem):
 
     def _make(self, where: str, path: str, *, create: bool) -> None:
         parent, name = posixpath.split(where)
-        if name and parent not in self.folders and create:
-            self._make(parent, path, create=True)
-        if name and parent in self.folders and name in self.folders[parent].entries:
+        if name in (self.folders[parent].entries if parent in self.folders else ()):
             code = errno.EEXIST if create else errno.ENOTDIR
             raise OSError(code, os.strerror(code), path)
-        if name and not create:
+        if not create and where != "/":
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        if name:
-            self.perform(Operation("mkdir", where), None)
-        else:
-            self.folders[where] = SimulatedFolder(where, {})
+        if parent != "/" and parent not in self.folders:
+            self._make(parent, path, create=True)
+        self.perform(Operation("mkdir", where), None)
 
     def random_bytes(self, count: int) -> bytes:
         """See `FileSystem.random_bytes`.  A disk after a crash never repeats what was drawn before it."""

@@ -1,0 +1,58 @@
+"""The file systems that must keep the contract of the seam, each with a place for a directory in it.
+
+The real one comes first: what it does is the contract, and the others are held to it.
+"""
+
+import errno
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+
+from walstore._disk.os_fs import OsFileSystem
+from walstore._disk.seam import Directory, FileSystem
+from walstore.testing.faults import FaultyFileSystem, NoBarriers
+from walstore.testing.rollback import RollbackFileSystem
+from walstore.testing.simulated import SimulatedFileSystem
+
+
+@attrs.frozen
+class World:
+    """A file system, and a path in it that does not exist yet."""
+
+    system: FileSystem
+    path: str
+
+    def directory(self) -> Directory:
+        """The directory at the path, made if it is not there."""
+        return self.system.open_directory(self.path, create=True)
+
+
+def _simulated(_: Path) -> World:
+    return World(SimulatedFileSystem(), "/base/store")
+
+
+def _crashed(_: Path) -> World:
+    """What comes out of a crash is a disk like any other."""
+    disk = SimulatedFileSystem()
+    disk.open_directory("/base", create=True).create("other").pwritev(0, [b"x" * 1000])
+    return World(disk.crash(random.Random(1)), "/base/store")
+
+
+WORLDS: dict[str, Callable[[Path], World]] = {
+    "os": lambda base: World(OsFileSystem(), str(base / "store")),
+    "rollback": lambda base: World(RollbackFileSystem(OsFileSystem(), str(base / "journal")), str(base / "store")),
+    "simulated": _simulated,
+    "crashed": _crashed,
+    "faulty": lambda base: World(FaultyFileSystem(_simulated(base).system), "/base/store"),
+    "no-barriers": lambda base: World(NoBarriers(_simulated(base).system), "/base/store"),
+}
+
+
+def outcome(do: Callable[[], object]) -> object:
+    """What a call gives, or the name of the error that it raises."""
+    try:
+        return do()
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
