@@ -10,7 +10,7 @@ from random import Random
 from ..crashes import enumerate_crashes
 from ..simulated import SimulatedFileSystem
 from ._cancel import observe
-from ._helpers import CaseFailure, expect_true
+from ._helpers import CaseFailure, expect, expect_true
 from ._image import SMALL, Image, disk_of
 from ._lab import Lab
 
@@ -42,11 +42,7 @@ class Workload:
         return [state for _, state in self.rows[done : done + 2]]
 
     def cuts(self, per_operation: int, seed: int = 0) -> Iterator[tuple[int, SimulatedFileSystem]]:
-        """(n, disk) for cuts after each n operations: nothing pending kept, everything kept, and some by chance.
-
-        Operations that only other ones could make a difference to are passed over: a cut after a sync differs from
-        the one before it, a cut after a read does not exist.
-        """
+        """(n, disk) for cuts after each n operations: nothing pending kept, everything kept, and some by chance."""
         random = Random(seed)
         for count, now in disk_of(self.lab).prefixes():
             if count < self.start:
@@ -77,6 +73,9 @@ class Workload:
                 await judge(node, count)
                 return
             found = await observe(node)
+            image = Image(disk, node.harness.path)
+            expect(image.names("snap-*.tmp"), [], "temporary snapshots after an open")
+            expect_true(len(image.names("snap-*")) <= 1, "one snapshot is kept")
         if found not in self.allowed(count):
             msg = f"{disk.birth}: found {found!r}, which is neither what was acknowledged nor what was under way"
             raise CaseFailure(msg)
