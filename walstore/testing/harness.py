@@ -53,6 +53,8 @@ class WalstoreHarness(Harness):
 
     can = frozenset({"reopen", "crash", "disk"})
 
+    disk: SimulatedFileSystem
+
     def __init__(self) -> None:
         self.disk = SimulatedFileSystem()
         self._open: list[_Opened] = []
@@ -75,7 +77,7 @@ class WalstoreHarness(Harness):
             codec=codec,
             config=StorageConfig(**{**_SMALL, **config}),  # type: ignore[arg-type]  # settings by name
             expect_durable=expect_durable,
-            filesystem=filesystem or self.disk,
+            filesystem=filesystem or self.filesystem or self.disk,
         )
         store = await manager.__aenter__()
         self._open.append(manager)
@@ -88,10 +90,8 @@ class WalstoreHarness(Harness):
 
     async def crash(self) -> None:
         """Goes on with what of the disk was synced.  The old handle goes on with the old disk, and is closed there."""
-        disk = self.disk
-        while not isinstance(disk, SimulatedFileSystem):
-            disk = disk.inner
-        self.disk = disk.crash_keeping_nothing()
+        self.disk = self.disk.crash_keeping_nothing()
+        self.filesystem = None
         await self.close()
 
     async def forge_inverted(self, *, log_last: tuple[int, int], snapshot: tuple[int, int]) -> None:
