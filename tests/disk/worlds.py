@@ -4,6 +4,7 @@ The real one comes first: what it does is the contract, and the others are held 
 """
 
 import errno
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -56,3 +57,15 @@ def outcome(do: Callable[[], object]) -> object:
         return do()
     except OSError as error:
         return errno.errorcode[error.errno or 0]
+
+
+def in_child(do: Callable[[], int]) -> int:
+    """The exit code of a forked child that does this and nothing else."""
+    child = os.fork()
+    if child == 0:
+        code = 99
+        try:
+            code = do()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
