@@ -77,6 +77,7 @@ class Spares:
         self._made = 0
         self._next_size = config.size_at_least(min(4 * config.first_segment_size, config.segment_size))
         self.misses = 0
+        self.emergency_held = EMERGENCY in maker.directory.names()
 
     def prepare(self) -> None:
         """Asks for the next spare to be made ahead, if none is there."""
@@ -110,11 +111,14 @@ class Spares:
 
     def take_emergency(self) -> tuple[str, int, File]:
         """The held emergency segment, zeroed again.  OSError if there is none."""
-        return open_emergency(self._maker, EMERGENCY)
+        taken = open_emergency(self._maker)
+        self.emergency_held = False
+        return taken
 
     def hold_emergency(self) -> None:
         """Makes the emergency segment if there is none.  OSError if there is no room."""
         hold_emergency(self._maker, self._config)
+        self.emergency_held = True
 
     def _discard(self, spare: tuple[str, int, File]) -> None:
         spare[2].close()
@@ -151,12 +155,12 @@ def hold_emergency(maker: SegmentMaker, config: StorageConfig) -> None:
         file.close()
 
 
-def open_emergency(maker: SegmentMaker, name: str) -> tuple[str, int, File]:
+def open_emergency(maker: SegmentMaker) -> tuple[str, int, File]:
     """The emergency segment, zeroed again (an earlier attempt may have written to it), whose blocks are there."""
-    file = maker.directory.open(name, write=True)
+    file = maker.directory.open(EMERGENCY, write=True)
     size = file.size()
     fill_with_zeros(file, size)
-    return name, size, file
+    return EMERGENCY, size, file
 
 
 def seal(segment: Segment, *, by_close: bool) -> None:

@@ -283,7 +283,7 @@ def _begin(maker: SegmentMaker, found: Found) -> tuple[Segment, bool]:
         if EMERGENCY not in directory.names():
             raise _no_room(directory.path, error) from error
         emergency = True
-        temporary, size, file = open_emergency(maker, EMERGENCY)
+        temporary, size, file = open_emergency(maker)
         needed = maker.opening(found.at_end, sequence).room + sum(draft.room for draft in drafts)
         if size < config.size_at_least(needed):
             file.close()

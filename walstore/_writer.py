@@ -109,6 +109,7 @@ class Writer:
             group.append(call)
             room += more
         self._flush(group)
+        self.purge()
 
     def _fits(self, frames: int, room: int, kind: int) -> bool:
         segment = self._segment
@@ -175,7 +176,6 @@ class Writer:
         self.counters.rotations += 1
         self._worker.submit(lambda: seal(old, by_close=False))
         self._spares.prepare()
-        self.purge()
 
     def _spare(self, at_least: int, kind: int) -> tuple[str, int, File]:
         try:
@@ -197,12 +197,10 @@ class Writer:
         def remove() -> None:
             for _, name in gone:
                 directory.unlink(name)
+            if not self._spares.emergency_held:
+                self._spares.hold_emergency()
 
         self._worker.submit(remove)
-
-    def refill(self) -> None:
-        """Has the emergency segment made again if it was used."""
-        self._worker.submit(self._spares.hold_emergency)
 
     def close(self, *, sealed: bool) -> None:
         """Seals the newest segment (after its CLOSE frame) or leaves it as it is, and releases the file."""

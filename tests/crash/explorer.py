@@ -187,9 +187,7 @@ def explore(
     return tally
 
 
-def _check_state(
-    disk: SimulatedFileSystem, legal: list[Seen], config: StorageConfig, count: int, tally: Tally
-) -> None:
+def _check_state(disk: SimulatedFileSystem, legal: list[Seen], config: StorageConfig, count: int, tally: Tally) -> None:
     try:
         first, opened = recover(disk, config)
         second, _ = recover(disk, config)
@@ -203,9 +201,7 @@ def _check_state(
         raise Violation(f"after {count} operations, {disk.birth}: recovered {first}, then {second}")
 
 
-def _explore_recovery(
-    disk: SimulatedFileSystem, config: StorageConfig, bound: int, count: int, tally: Tally
-) -> None:
+def _explore_recovery(disk: SimulatedFileSystem, config: StorageConfig, bound: int, count: int, tally: Tally) -> None:
     """Cuts the power at each operation of the recovery, and recovers from each state that this may leave."""
     fresh = disk.crash_keeping_everything()
     expected, _ = recover(fresh, config)
@@ -215,7 +211,9 @@ def _explore_recovery(
             try:
                 found, _ = recover(after, config)
             except Exception as error:
-                raise Violation(f"after {count} operations, then {inner} of recovery, {after.birth}: {error!r}") from error
+                raise Violation(
+                    f"after {count} operations, then {inner} of recovery, {after.birth}: {error!r}"
+                ) from error
             tally.recoveries += 1
             if found != expected:
                 raise Violation(
