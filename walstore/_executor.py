@@ -182,12 +182,10 @@ class Executor(Generic[D, R]):
                 await self._apply(first, batch)
             finally:
                 self._applying.release()
-        except BaseException as error:
+        except BaseException as error:  # whatever it is, nobody may be left waiting
             for call in batch:
                 if not call.settled:
                     call.settle(None, error)
-            if not isinstance(error, Exception):
-                raise
 
     def _take(self) -> list[_Call[D, R]]:
         batch: list[_Call[D, R]] = []
