@@ -21,13 +21,16 @@ from ._kit import (
     expect,
     expect_log,
     expect_pointer,
+    expect_snapshot,
     expect_state,
     expect_true,
     has,
     identities,
     install,
     log_and_apply,
+    m,
     make_snapshot,
+    n,
     normals,
     r,
     refused,
@@ -223,10 +226,21 @@ async def purge_nothing(lab: Lab) -> None:
 
 @case("C-35")
 async def purge_half(lab: Lab) -> None:
-    """Deleting the first five leaves the others, and the last entry is the same."""
+    """Deleting the first five leaves the others, and the last entry is the same.  The same above a snapshot: what it
+    covers does not need the log, and the pointer may go too."""
     store = await _deleted(lab, 0, 6)
     await expect_log(store, LOG10[5:])
     await expect_state(store, last=(1, 10))
+    other = lab.another()
+    store = await other.open()
+    await log_and_apply(store, [m(1, 1, {1, 2}), n(1, 2)])
+    await compact(store)
+    await store.replicate_to_log(normals(1, 3, 8))
+    await store.delete_logs_from(0, 6)
+    store = await other.turn()
+    await expect_log(store, normals(1, 6, 8))
+    await expect_state(store, last=(1, 7), applied=2, membership={1, 2})
+    await expect_snapshot(store, 1, 2, {1, 2})
 
 
 @case("C-36")

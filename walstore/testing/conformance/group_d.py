@@ -12,7 +12,6 @@ from ._kit import (
     Store,
     apply_all,
     attribute,
-    blanks,
     case,
     compact,
     content_after,
@@ -75,11 +74,13 @@ async def delete_logs_since(lab: Lab) -> None:
 
 @case("D-03")
 async def log_ends_below_the_machine(lab: Lab) -> None:
-    """A machine that is ahead by a snapshot takes the log with it: the log ends where the snapshot does."""
+    """A machine that is ahead by a snapshot takes the log with it: the log ends where the snapshot does, and no answer
+    of the machine before is remembered."""
     data = await make_snapshot(lab, 3, 3, {0})
     store = await lab.open()
-    await store.replicate_to_log(blanks(1, 1, 3))
+    await log_and_apply(store, normals(1, 1, 3))
     await install(store, data, 3, 3, 3)
+    expect(await store.apply_entry_to_state_machine(3, r(3)), None, "the answer to what the snapshot covers")
     store = await lab.turn()
     await expect_log(store, [(3, 3)])
     await expect_state(store, last=(3, 3), applied=3)
@@ -128,7 +129,8 @@ async def append_at_the_last_index(lab: Lab) -> None:
 
 @case("D-07")
 async def purge_not_beyond_what_is_applied(lab: Lab) -> None:
-    """A compaction never reaches beyond what is applied, however long the log is."""
+    """A compaction never reaches beyond what is applied, however long the log is; an install below what is applied
+    leaves the machine where it is."""
     store = await lab.open()
     await store.replicate_to_log([*normals(1, 1, 4), *normals(2, 4, 6)])
     for applied in (1, 3):
@@ -138,6 +140,14 @@ async def purge_not_beyond_what_is_applied(lab: Lab) -> None:
     store = await lab.turn()
     await expect_log(store, [(1, 3), *normals(2, 4, 6)])
     await expect_state(store, last=(2, 5), applied=3)
+    data = await make_snapshot(lab, 4, 2, {0}, [r(index) for index in range(1, 5)])
+    await apply_all(store, normals(2, 4, 6))
+    await install(store, data, 4, 2, 4)
+    expect(lab.machine.history, [1, 2, 3, 4, 5], "applied indexes")
+    store = await lab.turn()
+    await expect_log(store, [(2, 4), n(2, 5)])
+    await expect_state(store, last=(2, 5), applied=5)
+    expect(lab.machine.history, [1, 2, 3, 4, 5], "applied indexes after the turn")
 
 
 @case("D-08")
