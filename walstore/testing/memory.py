@@ -92,6 +92,7 @@ class MemoryStorage(RaftStorage[D, R], trio.abc.AsyncResource, Generic[D, R]):
 
     def term_of(self, index: int) -> int:
         """The term of an entry, or of the snapshot's last one.  Strict: `CompactedError`, `UnavailableError`."""
+        self._check_open()
         return self._log.term_of(index)
 
     async def entries(self, low: int, high: int, max_bytes: int | None = None) -> list[Entry[D]]:
