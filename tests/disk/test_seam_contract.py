@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.disk.worlds import WORLDS, World
+from tests.disk.worlds import REAL, WORLDS, World
 from walstore._disk.seam import Directory, File
 
-pytestmark = pytest.mark.realfs
 
-
-@pytest.fixture(params=list(WORLDS))
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.realfs) if name in REAL else name for name in WORLDS])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
     """Each file system in turn."""
     return WORLDS[request.param](tmp_path)

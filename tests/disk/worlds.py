@@ -51,6 +51,10 @@ WORLDS: dict[str, Callable[[Path], World]] = {
 }
 
 
+REAL = {"os", "rollback"}
+"""Those that write to a real directory."""
+
+
 def outcome(do: Callable[[], object]) -> object:
     """What a call gives, or the name of the error that it raises."""
     try:

@@ -25,7 +25,7 @@ class CrashStates:
         self.combinations = 0
         """How many outcomes the choices have, some perhaps equal; 0 where there are more than `bound`."""
         self.exhaustive = True
-        """Whether all of them are gone through; if not, `bound` outcomes are: the extreme ones, then by chance."""
+        """Whether all of them are gone through; if not, at most `bound` are: the extreme ones, then some by chance."""
         self.distinct = 0
         """How many distinct disks the last iteration has handed out so far."""
         self._system = system
@@ -86,11 +86,13 @@ class CrashStates:
 
     def _sample(self) -> Iterator[tuple[Contents, str]]:
         seen = set()
-        for contents in islice(self._outcomes(), self._bound):
+        for contents in islice(self._outcomes(), 2 * self._bound):
             key = _digest(contents)
             if key not in seen:
                 seen.add(key)
                 yield contents, f"crash state {len(seen)} of a sample (seed {self._seed})"
+            if len(seen) == self._bound:
+                return
 
     def _outcomes(self) -> Iterator[Contents]:
         """First the extremes and all that differ from one in a single choice, then by chance without end."""
@@ -105,7 +107,7 @@ class CrashStates:
 
 
 def enumerate_crashes(system: SimulatedFileSystem, bound: int = 4096, *, seed: int = 0) -> CrashStates:
-    """What a power cut now may leave: all of it if that is at most `bound` outcomes, else `bound` of them by `seed`."""
+    """What a power cut now may leave: all of it if that is at most `bound` outcomes, else a sample by `seed`."""
     with system.mutex:
         return CrashStates(system, bound, seed)
 

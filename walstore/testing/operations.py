@@ -149,7 +149,8 @@ class _Linter:
             self._find("old-file", f"{state.name} was there before, and is written to")
         low, high = operation.offset, operation.offset + operation.length
         block_low, block_high = self._blocks(low, high)
-        if any(start < block_high and block_low < end for start, end in state.claimed):
+        again = any(start < block_high and block_low < end for start, end in state.claimed)
+        if again and not _matches(state.name, self._temporary):
             self._find("rewrite", f"{state.name} holds durable bytes in [{block_low}, {block_high})")
         end = low + len(operation.data.rstrip(b"\0"))
         state.pending.append(self._blocks(low, end) if end > low else (0, 0))
@@ -158,8 +159,12 @@ class _Linter:
         self._refuse_after_failure(state)
         if not state.born:
             self._find("old-file", f"{state.name} was there before, and its length is changed")
-        if operation.kind == "truncate" and any(end > operation.size for _, end in state.claimed):
+        cuts = operation.kind == "truncate" and any(end > operation.size for _, end in state.claimed)
+        if cuts and not _matches(state.name, self._temporary):
             self._find("cut", f"{state.name} has durable bytes beyond {operation.size}")
+        if operation.kind == "truncate":
+            state.claimed = _clipped(state.claimed, operation.size)
+            state.pending = _clipped(state.pending, operation.size)
         state.pending.append((0, 0))
 
     def _datasync(self, operation: Operation, state: _FileState) -> None:
@@ -208,6 +213,11 @@ class _Linter:
 
 def _matches(name: str, patterns: Collection[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _clipped(ranges: list[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+    """What of them lies below `size`."""
+    return [(low, min(high, size)) for low, high in ranges if low < size]
 
 
 def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
