@@ -174,6 +174,24 @@ def test_a_frame_proves_what_was_durable_before_it(sequence: int, lag: int, prov
     assert header.durable_sequence == proven
 
 
+def test_what_is_not_said_is_zero() -> None:
+    """No group, no entries, no flags; the lag is unknown, so that nothing is proven by omission."""
+    bare = {"kind": Kind.SYNC, "sequence": 1, "tag": TAG, "offset": 0, "body_len": 0, "body_crc": 0, "prev_link": 0}
+    header = make_header(**bare)
+
+    assert header[8:] == (LAG_UNKNOWN, 0, 0, 0, Kind.SYNC, 0, 0, 0)
+    assert parse_header(pack_header(**bare)) == header
+
+
+def test_the_largest_numbers_pass() -> None:
+    """At each limit a header is made and read."""
+    header = make_header(**FIELDS | {"body_len": MAX_FRAME_BODY, "group": MAX_GROUP, "offset": 64 * (2**32 - 1)})
+
+    assert parse_header(header.pack()) == header
+    assert header_fault(header.pack()) is None
+    assert (header.body_len, header.group, header.offset) == (MAX_FRAME_BODY, MAX_GROUP, 64 * (2**32 - 1))
+
+
 def test_a_large_lag_is_stored_as_unknown() -> None:
     """One byte holds it; what does not fit proves nothing rather than something else."""
     assert make_header(**FIELDS | {"sync_lag": 256}).sync_lag == LAG_UNKNOWN
@@ -342,6 +360,7 @@ def test_the_tables_of_a_body_must_fit_into_it(flags: int, table: int) -> None:
         ({"kind": Kind.STATE, "count": 0, "table_width": 4}, "STATE with table_width 4, not 0"),
         ({"kind": Kind.STATE}, "STATE with 3 entries"),
         ({"kind": Kind.CLOSE, "count": 0}, None),
+        ({"count": 1}, None),
         ({"count": 0}, "ENTRIES with 0 entries; 1 to 1048576 are allowed"),
         ({"count": MAX_ENTRIES_PER_FRAME, "body_len": MAX_FRAME_BODY}, None),
         ({"count": MAX_ENTRIES_PER_FRAME + 1}, "ENTRIES with 1048577 entries; 1 to 1048576 are allowed"),

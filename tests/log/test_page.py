@@ -215,6 +215,26 @@ def test_a_record_without_a_predecessor_is_refused(name: str) -> None:
         Page.decode(damaged({name: 64}, FIRST))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"born_end": 4096},
+        {"born_end": 0x40000},
+        {"born_end": 4096, "segment_size": 4096},
+        {"segment_size": 2**38},
+        {"commit_align": MIN_COMMIT_ALIGN},
+        {"commit_align": MAX_COMMIT_ALIGN},
+        {"start_sequence": 0x5152535455565757},
+        {"before_sequence": 1},
+        {"end": 4096},
+        {"end": 2**38},
+    ],
+)
+def test_each_rule_accepts_its_border(change: dict[str, int]) -> None:
+    """The last value that is allowed is allowed."""
+    assert Page.decode(damaged(change)).encode() == damaged(change)
+
+
 @given(st.binary(max_size=HEADER_PAGE), st.booleans(), st.booleans())
 def test_any_bytes_are_a_page_or_an_error_of_ours(data: bytes, magic: bool, sealed: bool) -> None:
     """Hostile bytes, under a right magic and a right CRC too, raise nothing else."""
