@@ -2,6 +2,7 @@
 
 from ..._types import HardState
 from ...errors import StorageLockedError
+from ._image import SMALL, Image
 from ._kit import (
     Lab,
     attribute,
@@ -9,6 +10,7 @@ from ._kit import (
     expect,
     expect_log,
     expect_state,
+    expect_true,
     has,
     m,
     n,
@@ -27,6 +29,18 @@ async def second_open_is_refused(lab: Lab) -> None:
     await store.replicate_to_log(normals(1, 3, 5))
     store = await lab.turn()
     await expect_log(store, normals(1, 1, 5))
+
+
+@case("J-04", reads=True, needs={"disk"})
+async def new_store(lab: Lab) -> None:
+    """An open makes the files of a store, a close leaves them, and they open again."""
+    await lab.open(config=SMALL)
+    names = Image.of(lab).names()
+    expect_true({"IDENTITY", "LOCK"} <= set(names) and Image.of(lab).segments(), f"a store's files are there: {names}")
+    await lab.close()
+    expect(Image.of(lab).segments(), [name for name in names if name.endswith(".wal")], "the segments after a close")
+    store = await lab.reopen()
+    await expect_state(store, last=(0, 0), applied=0)
 
 
 @case("J-05")
