@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from walstore import StorageConfig
-from walstore.testing.operations import lint
 from walstore.testing.faults import FaultyFileSystem
+from walstore.testing.operations import lint
 from walstore.testing.simulated import SimulatedFileSystem
 
 from .explorer import Driver, Tally, Violation, explore

@@ -1,5 +1,8 @@
-"""The workloads whose crash points are explored.  Together they cover every mutating method, rotation, purge, compaction,
-install, overwrite, truncation, group commit, close and reopen."""
+"""The workloads whose crash points are explored.
+
+Together they cover every mutating method, rotation, purge, compaction, install, overwrite, truncation, group commit,
+close and reopen.
+"""
 
 from collections.abc import Awaitable, Callable
 
@@ -46,7 +49,8 @@ def config(term: int, index: int, *members: int) -> Entry[Command]:
     return Entry(term, index, ConfigChange(MembershipConfig(members)))
 
 
-async def _apply(driver: Driver, start: int, stop: int) -> None:
+async def applied(driver: Driver, start: int, stop: int) -> None:
+    """Applies the Normal entries at [start, stop)."""
     entries = await driver.store.get_log_entries(start, stop)
     normal = [(entry.index, entry.payload.data) for entry in entries if isinstance(entry.payload, Normal)]
     await driver.store.replicate_to_state_machine(normal)
@@ -137,15 +141,16 @@ async def compactions(driver: Driver) -> None:
     """Two compactions, with entries before, between and after."""
     await driver.open()
     await driver.do("batch", lambda: driver.store.replicate_to_log([config(1, 1, 1, 2), *puts(1, 2, 6)]))
-    await _apply(driver, 1, 5)
-    await driver.do("compact", lambda: _compact(driver))
+    await applied(driver, 1, 5)
+    await driver.do("compact", lambda: compacted(driver))
     await driver.do("batch", lambda: driver.store.replicate_to_log(puts(1, 6, 9)))
-    await _apply(driver, 5, 9)
-    await driver.do("compact", lambda: _compact(driver))
+    await applied(driver, 5, 9)
+    await driver.do("compact", lambda: compacted(driver))
     await driver.do("append", lambda: driver.store.append_entry_to_log(put(1, 9)))
 
 
-async def _compact(driver: Driver) -> None:
+async def compacted(driver: Driver) -> None:
+    """One compaction, its reader closed."""
     current = await driver.store.do_log_compaction()
     await current.snapshot.aclose()
 
@@ -184,8 +189,8 @@ async def everything(driver: Driver) -> None:
             "batch",
             lambda start=start: driver.store.replicate_to_log(puts(1, start, start + 3, size=600)),  # type: ignore[misc]
         )
-    await _apply(driver, 1, 8)
-    await driver.do("compact", lambda: _compact(driver))
+    await applied(driver, 1, 8)
+    await driver.do("compact", lambda: compacted(driver))
     await driver.do("replace", lambda: driver.store.replicate_to_log(puts(2, 9, 12)))
     await driver.close()
     await driver.open()
