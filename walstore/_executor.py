@@ -182,7 +182,7 @@ class Executor(Generic[D, R]):
                 await self._apply(first, batch)
             finally:
                 self._applying.release()
-        except BaseException as error:  # whatever it is, nobody may be left waiting
+        except BaseException as error:  # noqa: BLE001  # whatever it is, nobody may be left waiting
             for call in batch:
                 if not call.settled:
                     call.settle(None, error)

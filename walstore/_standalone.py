@@ -17,7 +17,7 @@ from ._config import StorageConfig
 from ._executor import Executor, Recorder
 from ._report import DurablePoint, RecoveryReport, Statistics
 from ._storage import Storage, open_storage
-from ._types import D, HardState, MembershipConfig, R, SnapshotHeader
+from ._types import D, MembershipConfig, R, SnapshotHeader
 from .abc import Codec, FileSystem, StateMachine
 from .errors import CompactionSuperseded, NothingToCompact, UsageError
 from .kv import Answer, Command, CompareAndSet, Delete, KeyValue, KeyValueCodec, Put, Swapped
@@ -238,7 +238,7 @@ async def open_standalone(
     compact_after_bytes: int | None = COMPACT_AFTER_BYTES,
     expect_durable: int | DurablePoint | None = None,
     filesystem: FileSystem | None = None,
-) -> AsyncIterator[Standalone[Any, Any]]:
+) -> AsyncIterator[Any]:  # the overloads say what
     """Opens the store of one application in the directory `path`, which is created if need be.
 
     `machine` makes the state machine, `codec` makes its commands bytes.  An automatic snapshot is made after each
@@ -273,7 +273,7 @@ async def open_standalone(
 
 
 async def _take_office(storage: Storage[Any, Any], node_id: int) -> int:
-    """Makes a pristine store one of a single member, with a term.  The term of all its entries."""
+    """Makes a new store a cluster of one.  The term of what it will log."""
     alone = MembershipConfig.new_initial(node_id)
     state = await storage.get_initial_state()
     if state.membership != alone:
@@ -281,9 +281,7 @@ async def _take_office(storage: Storage[Any, Any], node_id: int) -> int:
             f"node {node_id} is a member of {sorted(state.membership.all_nodes())}: open its storage, not a standalone"
         )
         raise UsageError(msg)
-    term = max(state.hard_state.current_term, state.last_log_term, 1)
-    if term != state.hard_state.current_term:
-        await storage.save_hard_state(HardState(term, node_id))
     if state.last_log_index == 0:
         await storage.bootstrap(alone)
-    return term
+        return 1
+    return max(state.hard_state.current_term, state.last_log_term)
