@@ -257,8 +257,6 @@ def open_current(directory: Directory, name: str, record: SnapshotRecord) -> Fil
     try:
         verifier = Verifier()
         verifier.feed(file.pread(0, MAX_HEADER))
-        if verifier.header is None:
-            verifier.finish()
         if (verifier.header, file.size()) != (record.header, record.size):
             msg = f"header or size are not those of the snapshot that is expected: {_told(record)}"
             raise ContainerError(msg, 0)

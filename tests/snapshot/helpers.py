@@ -54,9 +54,9 @@ def chunks(*pieces: bytes) -> Callable[[], Iterable[bytes]]:
     return lambda: iter(pieces)
 
 
-def limiter() -> trio.CapacityLimiter:
+def limiter(threads: int = 4) -> trio.CapacityLimiter:
     """A limiter of the test's own."""
-    return trio.CapacityLimiter(1)
+    return trio.CapacityLimiter(threads)
 
 
 @contextmanager

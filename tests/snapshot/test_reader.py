@@ -251,7 +251,7 @@ async def test_closed_while_reading(disk: FaultyFileSystem, directory: Directory
 
 async def test_closed_while_waiting_for_a_thread(directory: Directory) -> None:
     """A read that waits for a free thread is broken off by closing: nothing has begun yet."""
-    threads = limiter()
+    threads = limiter(1)
     put(directory, NAME, DATA)
     reader = await open_reader(directory, NAME, RECORD, limiter=threads)
     await threads.acquire_on_behalf_of("others")

@@ -322,7 +322,7 @@ async def test_closed_while_sending(disk: FaultyFileSystem, directory: Directory
 
 async def test_cancelled_before_it_begins(directory: Directory) -> None:
     """A send that is cancelled while it waits for a thread wrote nothing, and the writer goes on."""
-    threads = limiter()
+    threads = limiter(1)
     writer = await create_writer(directory, 0, "id-1", limiter=threads)
     await threads.acquire_on_behalf_of("others")
     with trio.move_on_after(0) as scope:
