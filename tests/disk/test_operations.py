@@ -315,6 +315,17 @@ def test_a_replaced_name_is_no_longer_waited_for() -> None:
     assert rules_of(disk) == []
 
 
+def test_a_file_that_is_put_away_is_temporary_again() -> None:
+    """Renamed to a temporary name, synced or not, it is nothing that anyone relies on."""
+    disk, directory = new_disk()
+    publish(directory, "a", A)
+    directory.open("a", write=True).pwritev(len(A), [B])
+    directory.rename("a", "a.tmp")
+    directory.open("a.tmp", write=True).pwritev(0, [B])
+
+    assert rules_of(disk) == []
+
+
 def test_directories_are_apart() -> None:
     """A sync of one directory is none of another, and what is pending in one holds nobody up in another."""
     disk, directory = new_disk()

@@ -73,6 +73,18 @@ def test_the_root_is_a_directory_like_others() -> None:
     OsFileSystem().open_directory("/", create=True).close()
 
 
+def test_what_may_not_be_looked_at_is_only_passed_over_if_it_is_old(tmp_path: Path) -> None:
+    """Where the parent cannot be opened to sync it, an old directory is taken as it is, and a new one is refused."""
+
+    class Hidden(OsFileSystem):
+        def _open_to_sync(self, path: str) -> int:
+            raise PermissionError(path)
+
+    Hidden().open_directory(str(tmp_path), create=True).close()
+    with pytest.raises(PermissionError):
+        Hidden().open_directory(str(tmp_path / "new"), create=True)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become someone who may not look")
 def test_a_parent_that_may_not_be_looked_at(tmp_path: Path) -> None:
     """An existing store below a directory that can be passed but not read opens; making one there is an error."""

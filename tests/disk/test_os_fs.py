@@ -14,7 +14,7 @@ import pytest
 
 from tests.disk.worlds import in_child
 from walstore._disk import os_fs
-from walstore._disk.os_fs import OsFile, OsFileSystem, barrier, pieces, reserve
+from walstore._disk.os_fs import OsFile, OsFileSystem, barrier, forget_pages, pieces, reserve
 from walstore._disk.seam import Directory
 
 pytestmark = pytest.mark.realfs
@@ -214,6 +214,19 @@ def test_a_short_write_is_an_error_with_its_cause(store: Directory, tmp_path: Pa
     assert limited(tmp_path / "store", limit, 0, [b"hello", b"world"]) == code
 
 
+def test_what_the_kernel_took_before_it_refused_is_no_success() -> None:
+    """A file that may not grow takes the first page of two, and the error is that of the second."""
+    descriptor = os.memfd_create("sealed", os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, 4096)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+    file = OsFile(descriptor)
+
+    with pytest.raises(PermissionError):
+        file.pwritev(0, [b"x" * 5000, b"y" * 3192])
+    assert file.pread(0, 9000) == b"x" * 4096
+    file.close()
+
+
 def test_a_short_write_without_a_cause_is_an_io_error(store: Directory, tmp_path: Path) -> None:
     """If the rest then goes through, it is still an error: a short write is never acknowledged."""
     file = store.create("a")
@@ -299,6 +312,16 @@ def test_a_reservation_that_fails_is_an_error(tmp_path: Path) -> None:
         reserve(file.fileno(), 1000, refuse(errno.ENOSPC))
 
     assert (tmp_path / "a").stat().st_size == 0
+
+
+def test_dropping_pages_is_a_hint() -> None:
+    """The whole file is named where the platform has the call; where it has none, nothing happens."""
+    asked: list[tuple[int, ...]] = []
+
+    forget_pages(7, lambda *arguments: asked.append(arguments))
+    forget_pages(7, None)
+
+    assert asked == [(7, 0, 0, os.POSIX_FADV_DONTNEED)]
 
 
 def test_a_reservation_takes_blocks(store: Directory, tmp_path: Path) -> None:

@@ -29,6 +29,11 @@ def kept(base: Path) -> list[str]:
     return sorted(path.name.partition("-")[0] for path in place.iterdir())
 
 
+def contents(base: Path) -> dict[str, bytes]:
+    """What is in the store."""
+    return {path.name: path.read_bytes() for path in (base / "store").iterdir()}
+
+
 def test_what_was_synced_leaves_nothing_behind(tmp_path: Path) -> None:
     """After syncs of bytes and names only an empty journal of names is kept."""
     directory = opened(tmp_path)
@@ -105,7 +110,7 @@ def test_a_name_kept_by_another_link_keeps_its_journal(tmp_path: Path) -> None:
 
     roll_back(str(tmp_path / "store"), str(tmp_path / "journal"), nothing)
 
-    assert {path.name: path.read_bytes() for path in (tmp_path / "store").iterdir()} == {"b": b""}
+    assert contents(tmp_path) == {"b": b""}
 
 
 def test_a_rename_between_two_names_of_one_file_is_nothing(tmp_path: Path) -> None:
@@ -158,6 +163,89 @@ def test_a_directory_can_be_opened_again_while_files_stay_open(tmp_path: Path) -
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["a"]
 
 
+def test_a_new_process_finds_what_is_pending(tmp_path: Path) -> None:
+    """Links and journals of an earlier life serve the next one: an unlinked file, unlinked again, is kept once."""
+    directory = opened(tmp_path)
+    file = directory.create("a")
+    file.pwritev(0, [b"x"])
+    file.datasync()
+    directory.sync()
+    file.pwritev(0, [b"y"])
+    file.close()
+    (tmp_path / "store" / "b").hardlink_to(tmp_path / "store" / "a")
+    directory.unlink("a")
+    directory.close()
+    assert kept(tmp_path) == ["file", "keep", "names"]
+
+    directory = opened(tmp_path)
+    directory.unlink("b")
+    directory.close()
+    assert kept(tmp_path) == ["file", "keep", "names"]
+
+    roll_back(str(tmp_path / "store"), str(tmp_path / "journal"), nothing)
+    assert contents(tmp_path) == {"a": b"x", "b": b"x"}
+
+
+def test_a_new_process_makes_durable_what_is_pending(tmp_path: Path) -> None:
+    """Syncs of a later life are for what an earlier one left, as they are in the kernel."""
+    directory = opened(tmp_path)
+    directory.create("old").close()
+    directory.sync()
+    file = directory.create("a")
+    file.pwritev(0, [b"x"])
+    file.close()
+    directory.unlink("old")
+    directory.close()
+
+    directory = opened(tmp_path)
+    file = directory.open("a")
+    file.datasync()
+    file.close()
+    directory.sync()
+    assert kept(tmp_path) == ["names"]
+    directory.close()
+
+    roll_back(str(tmp_path / "store"), str(tmp_path / "journal"), nothing)
+    assert contents(tmp_path) == {"a": b"x"}
+
+
+def test_what_fails_is_not_noted(tmp_path: Path) -> None:
+    """A change of names that the disk refused leaves the journal as it was; an absent name is refused as ever."""
+    disk = FaultyFileSystem(OsFileSystem())
+    directory = RollbackFileSystem(disk, str(tmp_path / "journal")).open_directory(str(tmp_path / "store"), create=True)
+    directory.create("a").close()
+    directory.create("b").close()
+    directory.sync()
+    for operation in ("create", "rename", "unlink"):
+        disk.fail(operation)
+    for call in (lambda: directory.create("c"), lambda: directory.rename("a", "b"), lambda: directory.unlink("a")):
+        with pytest.raises(OSError, match="Input/output error"):
+            call()
+    with pytest.raises(FileNotFoundError):
+        directory.unlink("c")
+    with pytest.raises(FileNotFoundError):
+        directory.rename("c", "a")
+    directory.rename("a", "c")
+    directory.close()
+
+    roll_back(str(tmp_path / "store"), str(tmp_path / "journal"), nothing)
+    assert contents(tmp_path) == {"a": b"", "b": b""}
+
+
+def test_a_file_that_someone_removed_is_passed_over(tmp_path: Path) -> None:
+    """A journal whose file is gone, past the file system that keeps the journals, undoes nothing."""
+    directory = opened(tmp_path)
+    file = directory.create("a")
+    directory.sync()
+    file.pwritev(0, [b"x"])
+    file.close()
+    directory.close()
+    (tmp_path / "store" / "a").unlink()
+
+    assert roll_back(str(tmp_path / "store"), str(tmp_path / "journal"), nothing).lost == 0
+    assert contents(tmp_path) == {}
+
+
 def test_links_that_a_killed_process_left_are_swept(tmp_path: Path) -> None:
     """A link made for an unlink that never came to be noted goes with the next sync."""
     opened(tmp_path).close()
@@ -207,7 +295,7 @@ def test_a_write_during_a_sync_is_not_covered_by_it(tmp_path: Path) -> None:
 
     roll_back(str(tmp_path / "store"), str(tmp_path / "journal"), nothing)
 
-    assert {path.name: path.read_bytes() for path in (tmp_path / "store").iterdir()} == {"a": b"before"}
+    assert contents(tmp_path) == {"a": b"before"}
 
 
 def test_threads_work_in_one_directory(tmp_path: Path) -> None:
@@ -238,6 +326,5 @@ def test_threads_work_in_one_directory(tmp_path: Path) -> None:
 
     report = roll_back(str(tmp_path / "store"), str(tmp_path / "journal"), nothing)
 
-    found = {path.name: path.read_bytes() for path in (tmp_path / "store").iterdir()}
-    assert found == {name: name.encode() * 50 for name in "abcdef"}
+    assert contents(tmp_path) == {name: name.encode() * 50 for name in "abcdef"}
     assert report.lengths_lost == 6

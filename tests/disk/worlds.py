@@ -12,7 +12,8 @@ from pathlib import Path
 import attrs
 
 from walstore._disk.os_fs import OsFileSystem
-from walstore._disk.seam import Directory, FileSystem
+from walstore._disk.seam import Directory, File, FileSystem
+from walstore.testing._wrapped import WrappedDirectory, WrappedFile, WrappedFileSystem
 from walstore.testing.faults import FaultyFileSystem, NoBarriers
 from walstore.testing.rollback import RollbackFileSystem
 from walstore.testing.simulated import SimulatedFileSystem
@@ -41,12 +42,28 @@ def _crashed(_: Path) -> World:
     return World(disk.crash(random.Random(1)), "/base/store")
 
 
+class _PassingDirectory(WrappedDirectory):
+    __slots__ = ()
+
+    def open(self, name: str, *, write: bool = False) -> File:
+        return WrappedFile(super().open(name, write=write))
+
+    def create(self, name: str) -> File:
+        return WrappedFile(super().create(name))
+
+
+class _Passing(WrappedFileSystem):
+    def open_directory(self, path: str, *, create: bool) -> Directory:
+        return _PassingDirectory(super().open_directory(path, create=create))
+
+
 WORLDS: dict[str, Callable[[Path], World]] = {
     "os": lambda base: World(OsFileSystem(), str(base / "store")),
     "rollback": lambda base: World(RollbackFileSystem(OsFileSystem(), str(base / "journal")), str(base / "store")),
     "simulated": _simulated,
     "crashed": _crashed,
     "faulty": lambda base: World(FaultyFileSystem(_simulated(base).system), "/base/store"),
+    "wrapped": lambda base: World(_Passing(_simulated(base).system), "/base/store"),
     "no-barriers": lambda base: World(NoBarriers(_simulated(base).system), "/base/store"),
 }
 

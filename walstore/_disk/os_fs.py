@@ -91,8 +91,7 @@ class OsFile(File):
 
     def drop_cache(self) -> None:
         """See `File.drop_cache`.  A no-op where the platform has no posix_fadvise."""
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(_checked(self._descriptor), 0, 0, os.POSIX_FADV_DONTNEED)
+        forget_pages(_checked(self._descriptor), getattr(os, "posix_fadvise", None))
 
     def close(self) -> None:
         """See `File.close`."""
@@ -198,7 +197,7 @@ class OsFileSystem(FileSystem):
     def _sync_name_of(self, path: str, *, made: bool) -> None:
         """Makes the directory's own name durable.  One that was not made here may lie where nobody may look."""
         try:
-            parent = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            parent = self._open_to_sync(os.path.dirname(path))
         except PermissionError:
             if made:
                 raise
@@ -207,6 +206,9 @@ class OsFileSystem(FileSystem):
             barrier(parent, os.fsync)
         finally:
             os.close(parent)
+
+    def _open_to_sync(self, path: str) -> int:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def random_bytes(self, count: int) -> bytes:
         """See `FileSystem.random_bytes`."""
@@ -247,6 +249,12 @@ def barrier(descriptor: int, plain: Callable[[int], None], full: int | None = FU
         else:
             return
     plain(descriptor)
+
+
+def forget_pages(descriptor: int, advise: Callable[[int, int, int, int], None] | None) -> None:
+    """Drops the file's clean pages from the cache by `advise`, where there is such a call."""
+    if advise is not None:
+        advise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def reserve(descriptor: int, size: int, allocate: Callable[[int, int, int], None] | None) -> None:
