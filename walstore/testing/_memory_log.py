@@ -9,7 +9,7 @@ from itertools import pairwise
 import attrs
 
 from .._log.limits import MAX_ENTRY_BYTES, MAX_FRAME_BODY
-from .._types import U64_MAX, ConfigChange, Entry, MembershipConfig, Normal, SnapshotHeader, SnapshotPointer
+from .._types import U64_MAX, ConfigChange, Entry, MembershipConfig, Normal, SnapshotHeader
 from ..errors import CompactedError, EntryTooLargeError, InvalidRangeError, LogGapError, UnavailableError, UsageError
 
 
@@ -45,21 +45,22 @@ class MemoryLog:
         return next(iter(self.entries), 0)
 
     def term_of(self, index: int) -> int:
-        """The term of an entry, or of the snapshot's last one.  Strict: `CompactedError`, `UnavailableError`."""
+        """The term of an entry, or of the snapshot's last one; 0 below entry 1.  Strict: `CompactedError`,
+        `UnavailableError`."""
         if index in self.entries:
             return self.entries[index].term
         if self.snapshot is not None and index == self.boundary()[0]:
             return self.boundary()[1]
+        if index == 0 and self.first_index() <= 1 and self.snapshot is None:
+            return 0
         raise self._absent(index)
 
     def slice(self, low: int, high: int) -> list[Entry[bytes]]:
-        """The ordinary entries [low, high), all of them.  Strict like `term_of`."""
-        found: list[Entry[bytes]] = []
+        """The entries [low, high), all of them, the pointer included.  Strict like `term_of`."""
         for index in range(low, high):
-            if index not in self.entries or isinstance(self.entries[index].payload, SnapshotPointer):
+            if index not in self.entries:
                 raise self._absent(index)
-            found.append(self.entries[index])
-        return found
+        return [self.entries[index] for index in range(low, high)]
 
     def _absent(self, index: int) -> CompactedError | UnavailableError:
         last = self.last()[0]

@@ -153,7 +153,7 @@ async def purge_not_beyond_what_is_applied(lab: Lab) -> None:
 @case("D-08")
 async def delete_applied_entries(lab: Lab) -> None:
     """Applied entries may be deleted, as a core does on a repeated message.  While the store lives they stay applied;
-    a machine that was rebuilt holds what was left."""
+    a rebuilt machine holds what was left, and nothing that came in its place."""
     store = await lab.open()
     await log_and_apply(store, [n(1, 1), n(1, 2)])
     await store.delete_logs_from(2, None)
@@ -164,6 +164,13 @@ async def delete_applied_entries(lab: Lab) -> None:
     store = await lab.turn()
     await expect_log(store, [])
     await expect_state(store, last=(0, 0), applied=2 if lab.live else 0)
+    other = lab.another()
+    store = await other.open()
+    await log_and_apply(store, [n(1, 1), n(1, 2)])
+    await store.delete_logs_from(1, None)
+    await store.append_entry_to_log(n(2, 1, ClientRequest("other", 1, "not applied")))
+    await other.turn()
+    expect(other.machine.history, [1, 2] if lab.live else [], "applied indexes")
 
 
 @case("D-09")
@@ -218,7 +225,7 @@ async def log_was_overwritten_below_what_is_applied(lab: Lab) -> None:
     expect(lab.machine.history, [1, 2] if lab.live else [], "applied indexes")
 
 
-@case("D-15", needs={"disk"})
+@case("D-15", reads=True, needs={"disk"})
 async def inverted_log(lab: Lab) -> None:
     """A snapshot of a later term below the end of the log is refused at open, where openraft 0.6 believed it."""
     await lab.harness.forge_inverted(log_last=(1, 2), snapshot=(3, 1))

@@ -83,7 +83,7 @@ async def _expect_contradiction(lab: Lab, data: bytes, index: int, term: int) ->
         await lab.turn()
 
 
-@case("D-26", needs={"disk"})
+@case("D-26", reads=True, needs={"disk"})
 async def dirty_log_on_disk(lab: Lab) -> None:
     """A directory in which an older history stands above the snapshot is refused."""
     await lab.harness.forge_inverted(log_last=(1, 3), snapshot=(2, 2))
