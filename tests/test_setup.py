@@ -119,6 +119,6 @@ def test_a_missing_python_is_named(checkout: Path) -> None:
     for tool in ("dirname", "cksum", "cat"):
         (checkout / "bin" / tool).symlink_to(shutil.which(tool) or tool)
 
-    code, _, err = finish(start(checkout, 'PATH="$PWD/bin"; . tools/_setup.sh'))
+    code, _, err = finish(start(checkout, 'unset WALSTORE_PYTHON; PATH="$PWD/bin"; . tools/_setup.sh'))
     assert code != 0
     assert "3.11" in err

@@ -11,7 +11,7 @@ General layout, arrows only downwards (a test holds them there):
 This file is only the front door: it names what is public, and does nothing else.
 """
 
-from . import abc as abc, errors as errors
+from . import abc as abc, errors as errors, kv as kv, limits as limits
 from ._config import (
     BytesCodec as BytesCodec,
     StorageConfig as StorageConfig,
@@ -21,6 +21,11 @@ from ._report import (
     DurablePoint as DurablePoint,
     RecoveryReport as RecoveryReport,
     Statistics as Statistics,
+)
+from ._standalone import (
+    Standalone as Standalone,
+    StandaloneStatistics as StandaloneStatistics,
+    open_standalone as open_standalone,
 )
 from ._storage import (
     Barrier as Barrier,
