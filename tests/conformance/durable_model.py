@@ -127,6 +127,7 @@ class DurableHarness(Harness):
     """Keeps what a `DurableModel` holds between its handles."""
 
     can = frozenset({"reopen", "crash"})
+    store: type[DurableModel] = DurableModel
 
     def __init__(self) -> None:
         self._kept: Kept | None = None
@@ -146,8 +147,13 @@ class DurableHarness(Harness):
             self._kept = Kept(node_id)
         if self._kept.node_id != node_id:
             raise NodeIdMismatchError
-        self._handle = DurableModel(self._kept, machine, codec, sync_apply=config.get("sync_apply") is True)
+        self._handle = self.store(self._kept, machine, codec, sync_apply=config.get("sync_apply") is True)
         return self._handle
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a handle that was neither closed nor lost."""
+        return self._handle is not None
 
     async def close(self) -> None:
         if self._handle is not None:

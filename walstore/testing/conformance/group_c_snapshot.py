@@ -27,7 +27,7 @@ from ._kit import (
 
 @case("C-42")
 async def snapshot_meta(lab: Lab) -> None:
-    """A snapshot says up to where it goes, and what the membership was there."""
+    """A snapshot says up to where it goes, and what the membership was there, not what it is to be later."""
     store = await lab.open()
     await store.append_entry_to_log(m(1, 1, {1, 2}))
     await store.apply_entry_to_state_machine(1, r(1))
@@ -35,12 +35,12 @@ async def snapshot_meta(lab: Lab) -> None:
     expect((built.term, built.index, built.membership), (1, 1, members({1, 2})), "the snapshot's meta data")
     store = await lab.turn()
     await expect_snapshot(store, 1, 1, {1, 2})
-    await log_and_apply(store, [n(1, 2), m(1, 3, {3, 4}), n(2, 4), e(2, 5)])
+    await log_and_apply(store, [n(1, 2), m(1, 3, {3, 4}), n(2, 4), e(2, 5), m(2, 6, {9})])
     built = await compact(store)
     expect((built.term, built.index, built.membership), (2, 4, members({3, 4})), "the second one's")
     store = await lab.turn()
     await expect_snapshot(store, 2, 4, {3, 4})
-    await expect_log(store, [(2, 4), e(2, 5)])
+    await expect_log(store, [(2, 4), e(2, 5), m(2, 6, {9})])
 
 
 @case("C-43")
@@ -87,7 +87,7 @@ async def transfer_snapshot(lab: Lab) -> None:
     a, b = await lab.open(), await other.open(node_id=1)
     await expect_no_snapshot(a)
     await expect_no_snapshot(b)
-    await log_and_apply(a, [m(1, 1, {0, 1, 2}, {3}), n(1, 2), n(2, 3), n(2, 4), e(2, 5)])
+    await log_and_apply(a, [m(1, 1, {0, 1, 2}, {3}), n(1, 2), n(2, 3), n(2, 4), e(2, 5), m(2, 6, {9})])
     built = await compact(a)
     await expect_snapshot(a, built.term, built.index, built.membership)
     data = await snapshot_bytes(a)
