@@ -12,10 +12,12 @@ This file is only the front door: it names what is public, and does nothing else
 """
 
 from . import abc as abc, errors as errors, kv as kv, limits as limits
+from ._commit import Barrier as Barrier
 from ._config import (
     BytesCodec as BytesCodec,
     StorageConfig as StorageConfig,
 )
+from ._opener import open_storage as open_storage
 from ._reading import Follower as Follower
 from ._report import (
     DurablePoint as DurablePoint,
@@ -27,11 +29,7 @@ from ._standalone import (
     StandaloneStatistics as StandaloneStatistics,
     open_standalone as open_standalone,
 )
-from ._storage import (
-    Barrier as Barrier,
-    Storage as Storage,
-    open_storage as open_storage,
-)
+from ._storage import Storage as Storage
 from ._types import (
     Blank as Blank,
     ConfigChange as ConfigChange,

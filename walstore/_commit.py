@@ -264,3 +264,28 @@ class GroupCommit:
         waiters, pending.waiters = pending.waiters, []
         for task in waiters:
             trio.lowlevel.reschedule(task)
+
+
+class Barrier:
+    """Something to await for the durability of an `append`.  Any number of tasks may wait, any number of times."""
+
+    def __init__(self, commit: GroupCommit, pending: Pending | None, index: int) -> None:
+        self._commit = commit
+        self._pending = pending
+        self.index = index
+        """The last index of the append."""
+
+    @property
+    def durable(self) -> bool:
+        """Whether the entries survive power loss."""
+        return self._pending is None or (self._pending.settled and self._pending.error is None)
+
+    async def wait(self) -> None:
+        """Returns when the entries survive power loss.  Cancelled: only the waiting ends, the append stays.
+
+        Raises `StorageFullError` (the append was taken back) or `StorageFailedError` (its outcome is unknown).
+        """
+        if self._pending is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._commit.wait(self._pending, owner=False)

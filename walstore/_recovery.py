@@ -22,7 +22,7 @@ from ._log.footer import decode_seal
 from ._log.frame import Flags, Header, Kind
 from ._log.identity import Identity
 from ._log.limits import HEADER_PAGE
-from ._log.names import NameKind, classify as classify_name, parse_segment_name
+from ._log.names import IDENTITY, NameKind, classify as classify_name, parse_segment_name
 from ._log.page import Page, Predecessor
 from ._log.replay import Replay, first_needed_of
 from ._log.scan import Scanner, Span, durable_point
@@ -134,6 +134,9 @@ class Reader:
 
     def _read(self) -> Found:
         names = segments_in(self._directory)
+        if not names:
+            msg = "the store has an IDENTITY and no segment: its log is gone"
+            raise CorruptionError(msg, path=self._path(IDENTITY))
         newest = self._segment(max(names), names)
         survey = self._survey(newest)
         chain = self._chain(newest, survey.needed, names)

@@ -185,13 +185,15 @@ class Snapshots(Generic[D, R]):
             await core.commit.wait(pending, owner=False)
         except BaseException:
             if core.commit.failure is None:  # else it is unknown whether the frame is there: the next open knows
-                await self._remove(name)
+                await self._remove(name, but=before)
             raise
         if before is not None:
-            await self._remove(snapshot_name(before.header.term, before.header.index))
+            await self._remove(snapshot_name(before.header.term, before.header.index), but=record)
 
-    async def _remove(self, name: str) -> None:
-        """Removes a snapshot file that is not current.  What cannot be removed is swept by the next open."""
+    async def _remove(self, name: str, but: SnapshotRecord | None) -> None:
+        """Removes a snapshot file, unless it is that of `but`.  What cannot be removed is swept by the next open."""
+        if but is not None and name == snapshot_name(but.header.term, but.header.index):
+            return
 
         def remove() -> None:
             with contextlib.suppress(OSError):

@@ -16,7 +16,8 @@ import trio
 from ._config import StorageConfig
 from ._executor import Executor, Recorder
 from ._report import DurablePoint, RecoveryReport, Statistics
-from ._storage import Storage, open_storage
+from ._opener import open_storage
+from ._storage import Storage
 from ._types import D, MembershipConfig, R, SnapshotHeader
 from .abc import Codec, FileSystem, StateMachine
 from .errors import CompactionSuperseded, NothingToCompact, UsageError

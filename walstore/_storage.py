@@ -1,34 +1,30 @@
-"""The roof: an open store, and the way to open one.  Everything that awaits a disk is reached from here.
+"""The roof: an open store.  Everything that awaits a disk is reached from here.
 
 Where things are:
     a write    is planned (`_log.plan`), applied to the state and queued (`_commit.put`), and made durable by whoever
                waits (`_commit.wait` -> one hop -> `_writer.commit`)
     a read     is located in the state and decoded (`_reading`)
     a snapshot is built or received, published, and read (`_snapshots`)
-    an open    lists, reads, replays and begins a new segment (`_recovery`, `_open`), in a worker thread
+    an open    lists, reads, replays and begins a new segment (`_opener` -> one hop -> `_open`, `_recovery`)
 """
 
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
 
 import trio
 
 from . import _backup
-from ._commit import GroupCommit, Pending
-from ._config import BytesCodec, StorageConfig
+from ._commit import Barrier, Pending
 from ._core import Core
-from ._disk.os_fs import OsFileSystem
-from ._disk.seam import FileSystem
 from ._encoding import propose_entries
 from ._log.control import CloseBody, SyncBody
 from ._log.draft import Draft
 from ._log.frame import Kind
 from ._log.plan import encode_truncate, encode_vote, plan_delete, plan_entries, plan_hard_state
 from ._log.state import Mark
-from ._open import Opened, Request, open_store
+from ._open import Opened
 from ._reading import Follower, decode, locate, locate_strictly, term_of
 from ._report import DurablePoint, RecoveryReport, Statistics
 from ._snapshots import Snapshots
@@ -44,36 +40,10 @@ from ._types import (
     SnapshotHeader,
     check_u64,
 )
-from .abc import Codec, RaftStorage, SnapshotReader, SnapshotWriter, StateMachine
+from .abc import RaftStorage, SnapshotReader, SnapshotWriter, StateMachine
 from .errors import StorageFullError, UsageError
 
 _SLICE_SECONDS = 0.001
-_FILE_HOPS = 4
-
-
-class Barrier:
-    """Something to await for the durability of an `append`.  Any number of tasks may wait, any number of times."""
-
-    def __init__(self, core: Core[Any, Any], pending: Pending | None, index: int) -> None:
-        self._core = core
-        self._pending = pending
-        self.index = index
-        """The last index of the append."""
-
-    @property
-    def durable(self) -> bool:
-        """Whether the entries survive power loss."""
-        return self._pending is None or (self._pending.settled and self._pending.error is None)
-
-    async def wait(self) -> None:
-        """Returns when the entries survive power loss.  Cancelled: only the waiting ends, the append stays.
-
-        Raises `StorageFullError` (the append was taken back) or `StorageFailedError` (its outcome is unknown).
-        """
-        if self._pending is None:
-            await trio.lowlevel.checkpoint()
-        else:
-            await self._core.commit.wait(self._pending, owner=False)
 
 
 class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
@@ -298,7 +268,7 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
         self._core.check_writable()
         pending = self._put_entries(entries)
         index = entries[-1].index if entries else self.last_index
-        return Barrier(self._core, pending or self._core.commit.last, index)
+        return Barrier(self._core.commit, pending or self._core.commit.last, index)
 
     async def attest(self) -> None:
         """Writes a small frame that proves the last one durable, so that later rot of it cannot pass for a tear.
@@ -439,57 +409,3 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
         self._carried_mark = mark
         core.payload_since_snapshot += change.run.size
         return core.commit.put(change, lambda: draft)
-
-
-@contextlib.asynccontextmanager
-async def open_storage(
-    path: "str | os.PathLike[str]",
-    *,
-    node_id: int,
-    machine: Callable[[], StateMachine[D, R]],
-    codec: Codec[D] | None = None,
-    config: StorageConfig | None = None,
-    expect_durable: int | DurablePoint | None = None,
-    filesystem: FileSystem | None = None,
-) -> AsyncIterator[Storage[D, R]]:
-    """Opens the store in the directory `path`, or makes it there; closes it at the end of the block.
-
-    `machine` makes an empty state machine; `codec` (default: bytes as they are) turns its commands into bytes.
-    `expect_durable`: an index or a `DurablePoint` known to have been acknowledged; `LostAcknowledgementError` if the
-    directory no longer holds it.  Entering is a checkpoint and takes as long as reading the log does, in a thread.
-    Raises `StorageLockedError`, `NodeIdMismatchError`, `CorruptionError` or one of its kinds, `ApplyError`,
-    `StorageFullError`, `StorageFailedError`; the directory is unchanged then.
-    """
-    check_u64("node_id", node_id)
-    request = Request(
-        filesystem=filesystem or OsFileSystem(),
-        path=os.fspath(path),
-        node_id=node_id,
-        machine=machine,
-        codec=cast("Codec[D]", BytesCodec()) if codec is None else codec,
-        config=config or StorageConfig(),
-        expect_durable=expect_durable,
-    )
-    log_limiter = trio.CapacityLimiter(1)
-    opened = await trio.to_thread.run_sync(open_store, request, limiter=log_limiter)
-    commit = GroupCommit(opened.state, opened.writer, request.config, log_limiter)
-    core = Core(
-        filesystem=request.filesystem,
-        directory=opened.directory,
-        node_id=node_id,
-        config=request.config,
-        factory=machine,
-        maker=opened.maker,
-        state=opened.state,
-        machine=opened.machine,
-        commit=commit,
-        report=opened.report,
-        log_limiter=log_limiter,
-        file_limiter=trio.CapacityLimiter(_FILE_HOPS),
-        payload_since_snapshot=sum(run.size for run in opened.state.log.runs),
-    )
-    storage = Storage(core, opened)
-    try:
-        yield storage
-    finally:
-        await storage.aclose()

@@ -21,10 +21,10 @@ from walstore import (
     StorageFailedError,
     StorageFullError,
     UsageError,
+    open_storage,
 )
 from walstore._config import StorageConfig
 from walstore._standalone import Standalone, StandaloneKeyValue, open_standalone
-from walstore._storage import open_storage
 from walstore.abc import FileSystem
 from walstore.kv import CompareAndSet, Delete, KeyValue, KeyValueCodec, Put, Swapped
 from walstore.testing.faults import Call, FaultyFileSystem

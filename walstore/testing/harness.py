@@ -13,17 +13,18 @@ import trio
 from .._config import StorageConfig
 from .._disk.seam import Directory, FileSystem
 from .._log.batch import EntryKind, encode_batch
+from .._log.checksum import crc
 from .._log.container import pack
 from .._log.control import SnapshotBody, SnapshotRecord
-from .._log.checksum import crc
 from .._log.draft import Draft
 from .._log.frame import Kind
 from .._log.identity import Identity
 from .._log.names import snapshot_name
 from .._log.state import LogState
 from .._open import write_identity
+from .._opener import open_storage
 from .._segments import SegmentMaker
-from .._storage import Storage, open_storage
+from .._storage import Storage
 from .._types import MembershipConfig, SnapshotHeader
 from ..abc import Codec
 from .kit import (
