@@ -131,6 +131,8 @@ def seeds() -> dict[str, list[bytes]]:
             b"".join(pack(SNAPSHOT, pieces, chunk_size=64)) for pieces in ([], [b"payload"], [bytes(range(256))] * 2)
         ],
         "scan": _segments(),
+        "sealed": [bytes([how]) + segment(LOG, 2, sealed=True)[0] for how in (0, 1, 7)],
+        "tail": _segments(),
         "replay": _segments(),
     }  # fmt: skip
     assert found.keys() == TARGETS.keys()

@@ -11,6 +11,7 @@ from walstore._log import control
 from walstore._log.batch import decode_batch, memberships_of
 from walstore._log.container import ContainerError, Verifier
 from walstore._log.control import BodyError
+from walstore._log.evidence import Outcome, accepts, classify as judge
 from walstore._log.footer import TRAILER_STRUCT, decode_seal, encode_seal, parse_trailer
 from walstore._log.frame import (
     KINDS,
@@ -30,6 +31,8 @@ from walstore._log.page import Page
 from walstore._log.replay import Replay
 from walstore._log.runs import Run
 from walstore._log.scan import Scanner
+from walstore._log.sealed import read_sealed
+from walstore._log.tail import tail_facts
 from walstore._log.version import FormatError
 from walstore.errors import CorruptionError, UnsupportedFormatError
 
@@ -246,12 +249,52 @@ def scan(data: bytes) -> None:
     assert _scan(file, 1 << 20) == _scan(file, 256)
 
 
+def sealed(data: bytes) -> None:
+    """The fast path gives the frames that the scan finds, or None, or UnsupportedFormatError; nothing else."""
+    file = _segment(data)
+    scanner = _scanner(file, 1 << 20)
+    try:
+        fast = read_sealed(scanner.read, len(file), SEGMENT)
+    except UnsupportedFormatError:
+        return
+    if fast is None:
+        return
+    found = [(header, bytes(span.body(header))) for span in fast.spans for header in span.headers]
+    if any(parse_header(header.pack()) != header for header, _ in found):
+        return  # rows that were forged with their checksums: replay has to refuse them
+    slow = [(header, bytes(span.body(header))) for span in scanner for header in span.headers]
+    assert found == slow
+    assert (fast.end, fast.last) == (scanner.end, scanner.last)
+
+
+def tail(data: bytes) -> None:
+    """Every end of a file gets one verdict with a label of the table, the same each time; nothing else."""
+    file = _segment(data)
+    scanner = _scanner(file, 1 << 20)
+    try:
+        scanner.finish()
+    except UnsupportedFormatError:
+        return
+    for sector in (1, 512):
+        facts = tail_facts(scanner, SEGMENT, len(file), sector=sector)
+        verdict = judge(facts)
+        assert verdict == judge(facts)
+        assert verdict.label.startswith("E")
+        assert accepts("strict", verdict) <= accepts("tolerate_suspect_tail", verdict)
+        if verdict.outcome is Outcome.CLEAN:
+            assert not any(file[scanner.end :]), "bytes were passed over in silence"
+        if not accepts("tolerate_suspect_tail", verdict):
+            assert "tools/walcat" in str(verdict.error("wal"))
+
+
 def replay(data: bytes) -> None:
     """Frames that prove themselves are a state, ValueError or CorruptionError, however they contradict each other."""
     file = _segment(data)
+    scanner = _scanner(file, 1 << 20)
     taken = Replay(node_id=1)
     try:
-        for span in _scanner(file, 1 << 20):
+        fast = read_sealed(scanner.read, len(file), SEGMENT)
+        for span in scanner if fast is None else fast.spans:
             for header in span.headers:
                 taken.take(header, span.body(header), 1, keep=True)
         state = taken.finish()
@@ -262,7 +305,8 @@ def replay(data: bytes) -> None:
 
 
 TARGETS: dict[str, Target] = {
-    target.__name__: target for target in (frame, page, identity, names, body, seal, batch, container, scan, replay)
+    target.__name__: target
+    for target in (frame, page, identity, names, body, seal, batch, container, scan, sealed, tail, replay)
 }
 
 __all__ = ["SEGMENT", "TARGETS", "Target"]
