@@ -264,6 +264,14 @@ def test_the_largest_values_pass() -> None:
     assert decode_snapshot_header(encode_snapshot_header(header)) == header
 
 
+@pytest.mark.parametrize("checksum", [0, 2**32 - 1])
+def test_a_checksum_may_be_any_number_of_its_width(checksum: int) -> None:
+    """From all zeros to all ones."""
+    body = SnapshotBody(SnapshotRecord(HEADER, 0, checksum), 0, 0, 0, False, 0, 0)
+
+    assert decode_snapshot(body.encode()) == body
+
+
 @pytest.mark.parametrize(
     ("header", "message"),
     [
