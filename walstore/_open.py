@@ -42,6 +42,7 @@ from .errors import (
     StorageFullError,
     StorageLockedError,
     UnsupportedFormatError,
+    WalstoreError,
 )
 
 _IDENTITY_TEMPORARY = "IDENTITY.tmp"
@@ -88,8 +89,10 @@ def open_store(request: Request[D, R]) -> Opened[D, R]:
             msg = f"{request.path} belongs to node {identity.node_id}, not to node {request.node_id}"
             raise NodeIdMismatchError(msg)
         return _reopen(request, directory, identity)
-    except BaseException:
+    except BaseException as error:
         directory.close()
+        if isinstance(error, OSError) and not isinstance(error, WalstoreError):
+            raise _no_room(request.path, error) from error
         raise
 
 
@@ -97,11 +100,7 @@ def _identity(directory: Directory) -> Identity | None:
     path = f"{directory.path}/{IDENTITY}"
     if IDENTITY not in directory.names():
         return None
-    try:
-        file = directory.open(IDENTITY)
-    except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror or error}; nothing was changed"
-        raise StorageFailedError(error.errno or errno.EIO, msg) from error
+    file = directory.open(IDENTITY)
     try:
         return Identity.decode(file.pread(0, file.size() if file.size() < 4096 else 4096))
     except FormatError as error:
@@ -174,7 +173,7 @@ def write_identity(directory: Directory, identity: Identity) -> None:
 
 
 def _no_room(path: str, error: OSError) -> StorageFailedError | StorageFullError:
-    text = f"{path} cannot be opened: {error.strerror or error}; nothing of the store was changed"
+    text = f"{path} cannot be opened: {error.strerror or error}; what the store holds is as it was"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StorageFullError(error.errno, f"{text}; free some space and open again")
     return StorageFailedError(error.errno or errno.EIO, text)

@@ -29,7 +29,7 @@ from ._log.scan import Scanner, Span, durable_point
 from ._log.state import LogState, Summary
 from ._log.tail import tail_facts
 from ._log.version import FormatError
-from .errors import CorruptionError, StorageFailedError, UnsupportedFormatError
+from .errors import CorruptionError, UnsupportedFormatError
 
 _KEEP_SHARE = 0.9
 _CONTROL = frozenset((Kind.STATE, Kind.TRUNCATE, Kind.SNAPSHOT))
@@ -122,17 +122,7 @@ class Reader:
         self._open.clear()
 
     def read(self) -> Found:
-        """Reads everything that the log needs.  Raises CorruptionError (or one of its kinds) or StorageFailedError."""
-        try:
-            return self._read()
-        except CorruptionError:
-            raise
-        except OSError as error:
-            path = self._directory.path
-            msg = f"{path} cannot be read (evidence E0): {error.strerror or error}; nothing was changed"
-            raise StorageFailedError(error.errno or 0, msg) from error
-
-    def _read(self) -> Found:
+        """Reads everything that the log needs.  Raises CorruptionError (or one of its kinds) or OSError."""
         names = segments_in(self._directory)
         if not names:
             msg = "the store has an IDENTITY and no segment: its log is gone"
