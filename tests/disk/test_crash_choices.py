@@ -84,6 +84,23 @@ def test_a_choice_is_asked_by_name_length_and_sector() -> None:
     ]
 
 
+def test_a_file_with_two_names_is_asked_for_once() -> None:
+    """Under both of its names it has the same bytes."""
+    disk, directory = disk_with(a=A)
+    directory.open("a", write=True).pwritev(0, [B])
+    directory.rename("a", "b")
+    asked = []
+
+    def choose(kind: str, path: str, _offset: int, _count: int) -> int:
+        asked.append(kind)
+        return 0 if (kind, path) == ("name", "/s/a") else 1
+
+    after = disk.crash(choose)
+
+    assert asked == ["name", "name", "sector"]
+    assert state(after) == {"a": B, "b": B}
+
+
 def test_a_choice_that_would_lose_a_file_has_the_rename_done() -> None:
     """Old name gone and new one not there is not allowed, through a chain of renames too."""
     disk, directory = disk_with(a=A)
@@ -132,6 +149,8 @@ def test_after_a_failed_sync_only_a_new_write_of_the_page_helps() -> None:
     assert {"a": B + C + A * 22} in possible
     assert all(one["a"][2 * PAGE :] == A * 8 for one in possible)
     assert len(possible) == 4
+    file.drop_cache()  # which does not drop what is still to be written
+    assert file.pread(0, 2 * SECTOR) == B + C
 
     file.datasync()
     same(outcomes(disk), [{"a": B + C + A * 22}])

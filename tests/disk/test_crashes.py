@@ -27,6 +27,14 @@ def test_few_states_are_all_gone_through() -> None:
     assert states.distinct == 64
 
 
+def test_sectors_that_the_length_hides_are_not_counted() -> None:
+    """An append of two sectors has one outcome without its length, and four with it."""
+    disk, directory = disk_with(a=A)
+    directory.open("a", write=True).pwritev(len(A), [B + B])
+
+    assert enumerate_crashes(disk).combinations == 5
+
+
 def test_many_states_are_sampled() -> None:
     """Beyond the bound the iteration hands out at most that many, no two of them equal, and says so."""
     disk, _ = pending_sectors(7)

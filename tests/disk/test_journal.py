@@ -70,17 +70,6 @@ def test_old_records_are_no_continuation(journal: Journal, tmp_path: Path) -> No
     assert after_kill(tmp_path) == [(6, b"same length")]
 
 
-def test_the_newest_record_can_be_taken_back(journal: Journal, tmp_path: Path) -> None:
-    """It is gone at once, and its number is used again."""
-    journal.append(b"one")
-    journal.append(b"two")
-    journal.take_back()
-    assert journal.records() == after_kill(tmp_path) == [(1, b"one")]
-
-    journal.append(b"other")
-    assert journal.records() == after_kill(tmp_path) == [(1, b"one"), (2, b"other")]
-
-
 @pytest.mark.parametrize("cut", range(1, 25))
 def test_a_record_that_a_kill_cut_ends_the_journal(journal: Journal, tmp_path: Path, cut: int) -> None:
     """Whatever part of the last record was not written, the ones before it stand."""
@@ -126,7 +115,7 @@ def test_a_closed_journal_writes_nowhere(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_random_use_against_a_list(tmp_path: Path, seed: int) -> None:
-    """Appends, trims, take-backs and reopenings in any order agree with a plain list at every moment."""
+    """Appends, trims and reopenings in any order agree with a plain list at every moment."""
     draw = random.Random(seed)
     journal = Journal(str(tmp_path / "j"))
     records: list[tuple[int, bytes]] = []
@@ -141,10 +130,6 @@ def test_random_use_against_a_list(tmp_path: Path, seed: int) -> None:
             mark = draw.randrange(max(0, last - 4), last + 1)
             journal.trim(mark)
             records = [record for record in records if record[0] > mark]
-        elif kind < 8 and records:
-            journal.take_back()
-            records.pop()
-            last -= 1
         elif kind == 8:
             journal.close()
             journal = Journal(str(tmp_path / "j"))

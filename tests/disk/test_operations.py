@@ -294,25 +294,31 @@ def test_many_ranges_stay_known() -> None:
     file = directory.open("a", write=True)
     for offset in (400, 0, 200, 100, 300):
         file.pwritev(offset, [b"x" * 50])
+        file.pwritev(offset + 10, [b"x" * 10])
         file.datasync()
     assert rules_of(disk) == []
 
+    file.pwritev(60, [b"x" * 10])
+    file.datasync()
+    assert rules_of(disk) == []
     for offset in (49, 120, 449):
         file.pwritev(offset, [b"y"])
     assert rules_of(disk) == ["rewrite"] * 3
 
 
 def test_a_replaced_name_is_no_longer_waited_for() -> None:
-    """A rename over a file whose own rename was not durable leaves one name to sync, not two."""
+    """A name that was taken over, or away, before it was durable is nothing to sync; the one that took it over is."""
     disk, directory = new_disk()
-    for name in ("x", "y"):
+    publish(directory, "log", A)
+    for name, target in (("x", "a"), ("y", "a"), ("z", "b")):
         file = directory.create(f"{name}.tmp")
         file.datasync()
-        directory.rename(f"{name}.tmp", "a")
-    directory.sync()
-    publish(directory, "b", A)
+        directory.rename(f"{name}.tmp", target)
+    directory.unlink("b")
+    assert rules_of(disk) == ["early-unlink"]
 
-    assert rules_of(disk) == []
+    directory.open("log", write=True).datasync()
+    assert rules_of(disk) == ["early-unlink", "unsynced-name"]
 
 
 def test_a_file_that_is_put_away_is_temporary_again() -> None:
@@ -334,6 +340,7 @@ def test_directories_are_apart() -> None:
     file.datasync()
     directory.rename("a.tmp", "a")
     publish(other, "b", A)
+    other.open("b").datasync()
     other.unlink("b")
     other.sync()
     assert rules_of(disk) == []

@@ -102,6 +102,14 @@ def test_a_file_swapped_between_look_and_open_is_refused(tmp_path: Path) -> None
         os.fstat(descriptor)
 
 
+def test_a_symlink_put_there_between_look_and_open_is_not_followed(tmp_path: Path) -> None:
+    """The flags of every open refuse it by themselves."""
+    plant_symlink(tmp_path / "link")
+
+    with pytest.raises(OSError, match="symbolic links"):
+        os.open(tmp_path / "link", os.O_RDONLY | os_fs._ANY)
+
+
 def test_names_that_are_not_text_are_listed_and_opened(store: Directory, tmp_path: Path) -> None:
     """A foreign name of any bytes is one name among the others."""
     (tmp_path / "store" / os.fsdecode(b"\xff\xfe")).write_bytes(b"x")

@@ -96,6 +96,19 @@ def test_a_file_may_be_written_after_its_name_is_gone_for_good(tmp_path: Path) -
     directory.close()
 
 
+def test_a_synced_file_may_be_closed_after_its_name_is_gone_for_good(tmp_path: Path) -> None:
+    """Its journal went with its name, and another file's may have taken the place."""
+    directory = opened(tmp_path)
+    file = directory.create("a")
+    file.pwritev(0, [b"x"])
+    file.datasync()
+    directory.unlink("a")
+    directory.sync()
+    file.close()
+    assert kept(tmp_path) == ["names"]
+    directory.close()
+
+
 def test_a_name_kept_by_another_link_keeps_its_journal(tmp_path: Path) -> None:
     """A file that still has a name somewhere in the store is not forgotten when another of its names goes."""
     directory = opened(tmp_path)
@@ -209,23 +222,25 @@ def test_a_new_process_makes_durable_what_is_pending(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"a": b"x"}
 
 
-def test_what_fails_is_not_noted(tmp_path: Path) -> None:
-    """A change of names that the disk refused leaves the journal as it was; an absent name is refused as ever."""
+@pytest.mark.parametrize("done", [False, True])
+def test_what_fails_is_undone_if_it_was_done(tmp_path: Path, done: bool) -> None:
+    """A change of names that the disk reported as failed may be done all the same, and is not durable then."""
     disk = FaultyFileSystem(OsFileSystem())
     directory = RollbackFileSystem(disk, str(tmp_path / "journal")).open_directory(str(tmp_path / "store"), create=True)
     directory.create("a").close()
     directory.create("b").close()
     directory.sync()
     for operation in ("create", "rename", "unlink"):
-        disk.fail(operation)
-    for call in (lambda: directory.create("c"), lambda: directory.rename("a", "b"), lambda: directory.unlink("a")):
+        disk.fail(operation, done=done)
+    for call in (lambda: directory.create("c"), lambda: directory.rename("a", "d"), lambda: directory.unlink("b")):
         with pytest.raises(OSError, match="Input/output error"):
             call()
+    assert directory.names() == (["c", "d"] if done else ["a", "b"])
     with pytest.raises(FileNotFoundError):
-        directory.unlink("c")
+        directory.unlink("x")
     with pytest.raises(FileNotFoundError):
-        directory.rename("c", "a")
-    directory.rename("a", "c")
+        directory.rename("x", "a")
+    directory.create("e").close()
     directory.close()
 
     roll_back(str(tmp_path / "store"), str(tmp_path / "journal"), nothing)

@@ -128,6 +128,7 @@ def test_allocating_extends_and_never_cuts(file: File) -> None:
     assert file.pread(0, 9000) == b"abc" + bytes(4997)
 
     file.allocate(10)
+    file.allocate(0)
     assert file.size() == 5000
 
 

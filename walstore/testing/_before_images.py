@@ -6,8 +6,9 @@ One directory `<journal>/<digest of the store's path>/` holds
     file-<inode>      a journal of the bytes and lengths of one file that were not synced
     keep-<inode>      a hard link to a file whose name was taken away, until that is synced
 
-A record is written before its change and does not know whether the change came to be.  That is found out going back
-from what is there now: the last change of a file or directory may be missing, and an earlier one was taken back.
+A record is written before its change and does not know whether the change came to be: the process may have been killed
+in between, and an error may be reported for what was done and for what was not.  That is found out going back from
+what is there now.
 """
 
 import hashlib

@@ -59,12 +59,6 @@ class Journal:
         self._note(len(payload))
         return self._last
 
-    def take_back(self) -> None:
-        """Removes the newest record, whose change did not come to be."""
-        self._last, self._position, _ = self._pending.pop()
-        os.pwrite(self._descriptor, bytes(_RECORD.size), self._position)
-        self._last -= 1
-
     def trim(self, through: int) -> None:
         """Forgets the records up to this sequence."""
         if not self._pending or self._pending[0][0] > through:

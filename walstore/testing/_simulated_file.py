@@ -157,19 +157,15 @@ class SimulatedInode:
 
     def datasync(self) -> None:
         """All that is pending becomes durable."""
-        self._plan = None
         if self.device is not None:
             for start in self._dirty_pages():
                 self.device.extend(bytes(max(0, start - len(self.device))))
                 self.device[start : start + PAGE] = self.data[start : start + PAGE]
             _fit(self.device, len(self.data))
-            if self.device == self.data:
-                self.device = None
         self.pending.clear()
 
     def lose(self) -> None:
         """A sync that fails as ext4 and XFS fail it: the pages are clean, readable and not on the disk (CRASH 2c.4)."""
-        self._plan = None
         self.device = self.durable()
         self.pending.clear()
 

@@ -202,7 +202,6 @@ class FaultyDirectory(WrappedDirectory):
     def create(self, name: str) -> File:
         """See `Directory.create`."""
         inner = self._system.ask(Call("create", name), lambda: self.inner.create(name))
-        self._system.forget(self.path, name)
         return FaultyFile(inner, self._system, self._system.named(self.path, name))
 
     def rename(self, old: str, new: str) -> None:

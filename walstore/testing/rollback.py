@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 
 from walstore._disk.refusals import check_name
 from walstore._disk.seam import Buffer, Directory, File, FileSystem
-from walstore.testing._before_images import NameRecord, numbers, pack_change, pack_names, place_of, unpack_names
+from walstore.testing._before_images import NameRecord, numbers, pack_change, pack_names, place_of
 from walstore.testing._journal import Journal
 from walstore.testing._power_cut import RollbackReport, roll_back
 from walstore.testing._wrapped import WrappedDirectory, WrappedFile, WrappedFileSystem
@@ -145,11 +145,7 @@ class _Names:
                 return
             os.makedirs(self.place, 0o700, exist_ok=True)
             self.journal = Journal(self._path("names"))
-            self._kept = dict.fromkeys(numbers(self.place, "keep-"), 0)
-            for sequence, payload in self.journal.records():
-                removed = unpack_names(payload).removed
-                if removed:
-                    self._kept[removed] = sequence
+            self._kept = dict.fromkeys(numbers(self.place, "keep-"), self.journal.last)
 
     def close(self) -> None:
         """One handle of the directory less.  Files may stay open."""
@@ -159,18 +155,14 @@ class _Names:
                 self.journal.close()
 
     def change(self, record: NameRecord, do: Callable[[], None]) -> None:
-        """Notes a change of names, and does it."""
+        """Notes a change of names, and does it.  Whether it was done in truth shows when it is undone."""
         if record.removed:
             keep = self._path(f"keep-{record.removed}")
             if not os.path.exists(keep):
                 os.link(os.path.join(self.store, record.new or record.old), keep, follow_symlinks=False)
             self._kept[record.removed] = self.journal.last + 1
         self.journal.append(pack_names(record))
-        try:
-            do()
-        except OSError:
-            self.journal.take_back()
-            raise
+        do()
 
     def durable(self, mark: int) -> None:
         """Forgets changes of names up to a mark, and the files that they took the last name of."""
