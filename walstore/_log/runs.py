@@ -13,7 +13,8 @@ Rule of this file: no index is believed, each is checked against the run it fall
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain, pairwise
 from typing import TypeAlias
 
 import attrs
@@ -89,13 +90,14 @@ class Run:
 
     def since(self, index: int) -> "Run":
         """This run without the entries below `index`.  Copies the rest where less than half of the payload is left,
-        so that compaction gives memory back (PRODUCT P9)."""
+        so that compaction gives memory back (PRODUCT P9); but not with ends that fall, which `bytes_at` has to find."""
         slot = self._slot(index)
         count = self.first + self.count - index
-        start = self.ends[slot - 1] if slot else 0
-        if slot == 0 or (len(self.payload) - start) * 2 >= len(self.payload):
-            return attrs.evolve(self, first=index, count=count, skip=slot)
         stop = slot + count
+        start = self.ends[slot - 1] if slot else 0
+        size = len(self.payload)
+        if slot == 0 or (size - start) * 2 >= size or not _rises(chain((start,), self.ends[slot:stop], (size,))):
+            return attrs.evolve(self, first=index, count=count, skip=slot)
         return Run(
             first=index,
             count=count,
@@ -105,6 +107,10 @@ class Run:
             kinds=None if self.kinds is None else bytes(self.kinds[slot:stop]),
             segment=self.segment,
         )
+
+
+def _rises(ends: Iterable[int]) -> bool:
+    return all(end <= later for end, later in pairwise(ends))
 
 
 @attrs.frozen
