@@ -154,10 +154,10 @@ def memberships_of(run: Run) -> tuple[tuple[int, MembershipConfig], ...]:
     if run.kinds is None:
         return ()
     found = []
-    kinds = bytes(run.kinds)
+    kinds = bytes(run.kinds[run.skip : run.skip + run.count])
     slot = kinds.find(EntryKind.CONFIG_CHANGE)
     while slot >= 0:
-        index = run.first + slot - run.skip
+        index = run.first + slot
         found.append((index, decode_membership(run.bytes_at(index))))
         slot = kinds.find(EntryKind.CONFIG_CHANGE, slot + 1)
     return tuple(found)
