@@ -208,7 +208,7 @@ class LogState:
             case Install():
                 return self._install(change)
             case Mark():
-                return self._become(mark=max(min(change.mark, self.last_index), self.snapshot_index))
+                return self._mark(change.mark)
 
     def undo(self, undo: Undo) -> None:
         """Takes the latest change back that has not been taken back."""
@@ -235,6 +235,9 @@ class LogState:
         undo = Undo(self.facts, splices)
         self.facts = attrs.evolve(self.facts, **facts)  # type: ignore[arg-type]  # the keywords are those of Facts
         return undo
+
+    def _mark(self, mark: int) -> Undo:
+        return self._become(mark=max(min(mark, self.last_index), self.snapshot_index))
 
     def _append(self, change: Append) -> Undo:
         run = change.run
@@ -283,13 +286,14 @@ class LogState:
 
     def _cut(self, start: int) -> Undo:
         """Drops the entries at `start` and above, the pointer too if it is among them."""
-        return self._become(
+        undo = self._become(
             self.log.cut(start),
             pointer=self.facts.pointer and start > self.snapshot_index,
             hollow=self._hollow_before(start),
             memberships=self._memberships_before(start),
-            mark=max(min(self.facts.mark, max(start, 1) - 1), self.snapshot_index),
         )
+        self._mark(self.facts.mark)  # below `start`, and lower where the log had begun above index 1 and is empty now
+        return undo
 
     def _drop(self, stop: int) -> Undo:
         """Drops the entries below `stop`, the pointer too if it is among them."""
