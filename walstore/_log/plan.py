@@ -88,6 +88,8 @@ def first_new(state: LogState, proposal: Proposal) -> int | None:
         msg = f"index {index} does not follow the last index {last}; send what is missing first"
         raise LogGapError(msg)
     before = state.term_of(index - 1)
+    if before is None:  # the entries between the snapshot and the log were deleted
+        before = state.term_of(covered)
     if before is not None and proposal.terms[index - first] < before:
         msg = f"term {proposal.terms[index - first]} at index {index} is below term {before} of the entry before it"
         raise UsageError(msg)
