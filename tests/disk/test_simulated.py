@@ -180,6 +180,28 @@ def test_the_original_is_not_touched_by_its_copies() -> None:
     assert state(disk.crash_keeping_nothing()) == {"a": A}
 
 
+# -- rot
+
+
+def test_a_disk_can_be_altered() -> None:
+    """Rot, a lost file and a foreign one, on a new disk where all is durable; the old one stays as it is."""
+    disk, directory = disk_with(a=A, b=B)
+    directory.open("b", write=True).pwritev(0, [b"pending"])
+    seen = disk.files("/s")
+
+    other = disk.altered({"/s/a": b"rot" + A[3:], "/s/b": None, "/s/../s/c": b"foreign"})
+
+    assert disk.files("/s/") == seen == {"a": A, "b": b"pending" + B[7:]}
+    assert other.files("/s") == {"a": b"rot" + A[3:], "c": b"foreign"}
+    assert other.crash_keeping_nothing().files("/s") == other.files("/s")
+    assert disk.altered({}).crash_keeping_nothing().files("/s") == seen
+    again = other.open_directory("/s", create=False)
+    again.open("a", write=True).pwritev(0, [b"x"])
+    again.create("d")
+    assert other.at(1).files("/s")["a"] == b"xot" + A[3:]
+    assert [operation.file for operation in other.operations] == [3, 6]
+
+
 # -- cutting the power
 
 

@@ -58,6 +58,8 @@ class FilePlan(NamedTuple):
 
     def build(self, size: int, picks: list[int]) -> bytes:
         """The file of this length with the picked version of each sector."""
+        if not any(picks):
+            return self.base[:size]
         content = bytearray(self.base)
         for (offset, versions), pick in zip(self.sectors, picks, strict=True):
             if pick:

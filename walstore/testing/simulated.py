@@ -17,7 +17,7 @@ import hashlib
 import os
 import posixpath
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from random import Random
 
@@ -283,6 +283,28 @@ class SimulatedFileSystem(FileSystem):
     def crash_keeping_everything(self) -> "SimulatedFileSystem":
         """The disk with all that was written, as after a kill of the process alone."""
         return self.crash(lambda _kind, _path, _offset, count: count - 1)
+
+    def files(self, path: str) -> dict[str, bytes]:
+        """Every file of a directory as readers see it."""
+        with self.mutex:
+            return {name: bytes(inode.data) for name, inode in sorted(self.folders[_normal(path)].entries.items())}
+
+    def altered(self, changes: Mapping[str, bytes | None]) -> "SimulatedFileSystem":
+        """A new disk with what readers see, all of it durable, but each path in `changes` with other bytes, or without.
+
+        That is rot, a lost file, a foreign one: what no crash does.
+        """
+        with self.mutex:
+            contents = {
+                path: {name: (inode.number, inode.share()) for name, inode in folder.entries.items()}
+                for path, folder in self.folders.items()
+            }
+            for number, (where, data) in enumerate(changes.items(), self._last_number + 1):
+                path, name = posixpath.split(_normal(where))
+                contents[path].pop(name, None)
+                if data is not None:
+                    contents[path][name] = (number, data)
+            return self.born(contents, "altered")
 
     def at(self, count: int) -> "SimulatedFileSystem":
         """A new disk in the state of this one after its first `count` operations, what was pending still pending."""
