@@ -141,10 +141,16 @@ class Replay:
             raise InvertedLogError(msg, index=index, expected=f"term {term}", found=f"term {held}")
 
     def finish(self) -> LogState:
-        """The state, once the last frame was taken.  ValueError if entries are missing that nothing covers."""
+        """The state, once the last frame was taken.
+
+        ValueError if entries are missing that nothing covers, or that had been applied (evidence E5 says it better).
+        """
         hollow = self.state.facts.hollow
         if hollow is not None:
             msg = f"the entries at the indexes [{hollow[0]}, {hollow[1]}) are in segments that are not there"
+            raise ValueError(msg)
+        if self.state.facts.mark > self.state.last_index:
+            msg = f"the log ends at index {self.state.last_index}, and was applied up to index {self.state.facts.mark}"
             raise ValueError(msg)
         return self.state
 
