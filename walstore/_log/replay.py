@@ -64,7 +64,8 @@ class Replay:
     def _entries(self, header: Header, body: Bytes, segment: int, keep: bool) -> None:
         run, mark = decode_batch(header, body, keep=keep)
         run.segment = segment
-        before = self.state.last_term if run.first == self.state.last_index + 1 else None
+        follows = run.first == self.state.last_index + 1
+        before = self.state.last_term if follows else self.state.term_of(run.first - 1)
         if before is not None and run.term_at(run.first) < before:
             msg = f"term {run.term_at(run.first)} at index {run.first} is below the term before it, {before}"
             raise ValueError(msg)
