@@ -12,6 +12,7 @@ from .._types import U64_MAX
 from ..errors import InvertedLogError
 from .batch import decode_batch, memberships_of
 from .control import (
+    Base,
     BodyError,
     StateBody,
     decode_close,
@@ -90,7 +91,7 @@ class Replay:
                 msg = "the STATE that opens a segment has no base"
                 raise BodyError(msg)
             self.state.start_from(said.hard_state, said.mark, said.base)
-            self.check_order()
+            self._agree(said.base)
 
     def reconcile(self, said: StateBody) -> None:
         """Holds a later opening STATE against what was replayed, and takes over what it alone knows."""
@@ -107,6 +108,10 @@ class Replay:
             if first > state.first_index:
                 state.apply(Truncate(0, first))
         state.take_over(said.hard_state, said.mark, base)
+        self._agree(base)
+
+    def _agree(self, base: Base) -> None:
+        state = self.state
         if (state.last_index, state.last_term) != (base.last_index, base.last_term):
             msg = (
                 f"the log ends at index {state.last_index} and term {state.last_term}, the segment's opening says "
