@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import trio
 
@@ -34,7 +35,7 @@ def expect_machine(lab: Lab, applied: Mapping[int, ClientRequest] | Iterable[int
 
 
 class Gate:
-    """Holds up the writing and the restoring of snapshots: `machine` is the factory of machines that wait for `open`.
+    """Holds up the writing and the restoring of snapshots: `machine` is the factory of machines that wait for it.
 
     A view gives its first byte, reports at the gate and gives the rest when the gate is open; a restore reads all its
     bytes first, and passes by if `restores` is False.  Gates begin open.
@@ -50,14 +51,15 @@ class Gate:
         """A fresh machine."""
         return _GatedMachine(self)
 
-    def shut(self) -> None:
-        """Who comes next stops at the gate."""
+    @contextmanager
+    def shut(self) -> Iterator[None]:
+        """Who comes stops at the gate until the block ends, however it ends."""
         self._arrived.clear()
         self._passable.clear()
-
-    def open(self) -> None:
-        """Whoever waits goes on."""
-        self._passable.set()
+        try:
+            yield
+        finally:
+            self._passable.set()
 
     async def wait_for_arrival(self) -> None:
         """Returns when somebody stands at the shut gate."""

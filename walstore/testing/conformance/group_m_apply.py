@@ -106,12 +106,11 @@ async def install_overtakes_an_apply(lab: Lab) -> None:
     store = await lab.open(machine=gate.machine)
     await store.replicate_to_log(normals(1, 1, 6))
     id, writer = await send(store, data)
-    gate.shut()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(store.finalize_snapshot_installation, 9, 2, None, id, writer)
-        await gate.wait_for_arrival()
-        nursery.start_soon(store.replicate_to_state_machine, [(index, r(index)) for index in range(1, 6)])
-        gate.open()
+        with gate.shut():
+            nursery.start_soon(store.finalize_snapshot_installation, 9, 2, None, id, writer)
+            await gate.wait_for_arrival()
+            nursery.start_soon(store.replicate_to_state_machine, [(index, r(index)) for index in range(1, 6)])
     await store.replicate_to_state_machine([(index, r(index)) for index in range(4, 10)])
     store = await lab.turn()
     await expect_state(store, last=(2, 9), applied=9)

@@ -55,14 +55,13 @@ async def install_overtakes_a_compaction(lab: Lab) -> None:
         await install(store, data, 9, 2)
         installed.set()
 
-    gate.shut()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(compacting)
-        await gate.wait_for_arrival()
-        nursery.start_soon(installing)
-        with trio.move_on_after(1) as patience:  # a store may also let the install wait for the compaction
-            await installed.wait()
-        gate.open()
+        with gate.shut():
+            nursery.start_soon(compacting)
+            await gate.wait_for_arrival()
+            nursery.start_soon(installing)
+            with trio.move_on_after(1) as patience:  # a store may also let the install wait for the compaction
+                await installed.wait()
     expect(outcome, ["done" if patience.cancelled_caught else "superseded"], "the compaction's outcome")
     store = await lab.turn()
     await expect_snapshot(store, 2, 9, {0, 1})

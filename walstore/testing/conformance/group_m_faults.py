@@ -138,6 +138,18 @@ async def storage_errors_surface(lab: Lab) -> None:
         expect_true(raised, f"{name} on a disk that refuses every change raises")
 
 
+async def _read_everything(store: Store) -> None:
+    found = await store.get_log_entries(0, 4)
+    expect([entry.index for entry in found], [3], "the durable part of the log")
+    await store.get_initial_state()
+    await store.get_membership_config()
+    current = await store.get_current_snapshot()
+    expect_true(current is not None, "there is a snapshot")
+    if current is not None:
+        await current.snapshot.receive_some(10)
+        await current.snapshot.aclose()
+
+
 @case("M-81", reads=True, needs={"disk"})
 async def reads_do_not_wait_for_a_barrier(lab: Lab) -> None:
     """While a barrier takes its time, every read comes back."""
@@ -154,18 +166,13 @@ async def reads_do_not_wait_for_a_barrier(lab: Lab) -> None:
 
     disk.hook = slow
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(store.append_entry_to_log, n(1, 4))
-        await trio.to_thread.run_sync(reached.wait, abandon_on_cancel=True)
-        with trio.move_on_after(10) as patience:
-            found = await store.get_log_entries(0, 4)
-            expect([entry.index for entry in found], [3], "the durable part of the log")
-            await store.get_initial_state()
-            await store.get_membership_config()
-            current = await store.get_current_snapshot()
-            if current is not None:
-                await current.snapshot.receive_some(10)
-                await current.snapshot.aclose()
-        release.set()
+        try:
+            nursery.start_soon(store.append_entry_to_log, n(1, 4))
+            await trio.to_thread.run_sync(reached.wait, abandon_on_cancel=True)
+            with trio.move_on_after(10) as patience:
+                await _read_everything(store)
+        finally:
+            release.set()
         expect_true(not patience.cancelled_caught, "the reads came back while the barrier was under way")
     disk.hook = None
     await expect_state(store, last=(1, 4))

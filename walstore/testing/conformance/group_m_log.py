@@ -86,12 +86,11 @@ async def reads_during_a_compaction(lab: Lab) -> None:
         await compact(store)
         finished = True
 
-    gate.shut()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(compacting)
-        await gate.wait_for_arrival()
-        expect(identities(await store.get_log_entries(1, 11)), old, "the log while the snapshot is written")
-        gate.open()
+        with gate.shut():
+            nursery.start_soon(compacting)
+            await gate.wait_for_arrival()
+            expect(identities(await store.get_log_entries(1, 11)), old, "the log while the snapshot is written")
         while not finished:
             any_of(identities(await store.get_log_entries(1, 11)), old, new, what="the log meanwhile")
     store = await lab.turn()
