@@ -12,6 +12,7 @@ whether that is acceptable is the policy's.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import attrs
 
@@ -26,6 +27,7 @@ from ._log.names import IDENTITY, NameKind, classify as classify_name, parse_seg
 from ._log.page import Page, Predecessor
 from ._log.replay import Replay, first_needed_of
 from ._log.scan import Scanner, Span, durable_point
+from ._log.sealed import Sealed, read_sealed
 from ._log.state import LogState, Summary
 from ._log.tail import tail_facts
 from ._log.version import FormatError
@@ -52,7 +54,6 @@ class Unproven:
 
     header: Header
     body: bytes
-    after: Summary
 
 
 @attrs.frozen
@@ -234,27 +235,36 @@ class Reader:
     def _placed(self, segment: _Segment, header: Header) -> "_Placed":
         return _Placed(self._path(segment.name), header)
 
-    def _scan(self, segment: _Segment, scanner: Scanner) -> Iterator[Span]:
+    def _scan(self, segment: _Segment, scanned: Scanner | Sealed) -> Iterator[Span]:
         try:
-            yield from scanner
+            if isinstance(scanned, Sealed):
+                spans = scanned.spans
+                spans.reverse()
+                while spans:
+                    yield spans.pop()  # so that a span which is not kept is given back before the next is replayed
+            else:
+                yield from scanned
         except UnsupportedFormatError as error:
             error.path = self._path(segment.name)
             raise
 
-    def _spans(self, segment: _Segment, scanner: Scanner) -> Iterator[tuple[Header, memoryview, bool]]:
-        for span in self._scan(segment, scanner):
-            keep = worth_keeping(span)
-            for header in span.headers:
-                yield header, span.body(header), keep
-
     def _replay_whole(self, replay: Replay, segment: _Segment) -> None:
         successor = segment.successor
         assert successor is not None
-        scanner = Scanner(self._pread(segment), segment.size, segment.page, stop=successor.end)
-        for header, body, keep in self._spans(segment, scanner):
-            with self._placed(segment, header):
-                replay.take(header, body, segment.page.segment_sequence, keep=keep)
-        verdict = classify(tail_facts(scanner, segment.page, segment.size, successor=successor))
+        read, stop = self._pread(segment), successor.end
+        scanned: Scanner | Sealed | None = None
+        try:
+            scanned = read_sealed(read, segment.size, segment.page, stop=stop)
+        except UnsupportedFormatError as error:
+            error.path = self._path(segment.name)
+            raise
+        if scanned is None:
+            scanned = Scanner(read, segment.size, segment.page, stop=stop)
+        sequence = segment.page.segment_sequence
+        placed = partial(self._placed, segment)
+        for span in self._scan(segment, scanned):
+            replay.take_span(span, span.headers, sequence, keep=worth_keeping(span), placed=placed)
+        verdict = classify(tail_facts(scanned, segment.page, segment.size, successor=successor))
         if verdict.outcome is not Outcome.CLEAN:
             raise verdict.error(self._path(segment.name))
 
@@ -265,16 +275,21 @@ class Reader:
         at_end: Summary | None = None
         live = False
         unproven: list[Unproven] = []
-        for header, body, keep in self._spans(newest, scanner):
-            proven = header.sequence <= survey.proven
-            if not proven and at_end is None:
-                at_end, live = replay.state.summary(), _ends_in(replay.state, sequence)
-            with self._placed(newest, header):
-                replay.take(header, body, sequence if proven else sequence + 1, keep=keep)
+        placed = partial(self._placed, newest)
+        for span in self._scan(newest, scanner):
+            keep = worth_keeping(span)
+            proven = [header for header in span.headers if header.sequence <= survey.proven]
             if proven:
-                last = header
-            elif header.kind != Kind.SEAL:
-                unproven.append(Unproven(header, bytes(body), replay.state.summary()))
+                replay.take_span(span, proven, sequence, keep=keep, placed=placed)
+                last = proven[-1]
+            for header in span.headers[len(proven) :]:
+                if at_end is None:
+                    at_end, live = replay.state.summary(), _ends_in(replay.state, sequence)
+                body = span.body(header)
+                with placed(header):
+                    replay.take(header, body, sequence + 1, keep=keep)
+                if header.kind != Kind.SEAL:
+                    unproven.append(Unproven(header, bytes(body)))
         if last is None or scanner.end != survey.scanner.end:
             msg = "the segment changed while it was read"
             raise CorruptionError(msg, path=self._path(newest.name))

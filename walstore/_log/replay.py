@@ -8,6 +8,12 @@ Anything that does not fit raises ValueError (`BodyError` for a body) or, where 
 `InvertedLogError`: the frames are whole and yet do not make sense, which only damage or a bug can bring about.
 """
 
+import struct
+from array import array
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import TypeAlias
+
 from .._types import U64_MAX
 from ..errors import InvertedLogError
 from .batch import decode_batch, memberships_of
@@ -22,8 +28,13 @@ from .control import (
     decode_truncate,
 )
 from .frame import KINDS, Flags, Header, Kind, contradiction
-from .runs import Bytes
-from .state import Append, Install, LogState, Mark, Truncate, Vote
+from .runs import Bytes, Run
+from .scan import Span
+from .state import Append, Install, LogState, Mark, Memberships, Truncate, Vote
+
+Placed: TypeAlias = Callable[[Header], AbstractContextManager[None]]
+
+_END = struct.Struct("<I")
 
 
 class Replay:
@@ -62,16 +73,49 @@ class Replay:
             case Kind.CLOSE:
                 self.state.apply(Mark(decode_close(body).mark))
 
-    def _entries(self, header: Header, body: Bytes, segment: int, keep: bool) -> None:
-        run, mark = decode_batch(header, body, keep=keep)
+    def take_span(self, span: Span, headers: Sequence[Header], segment: int, *, keep: bool, placed: Placed) -> None:
+        """The frames of a span, in order.  `placed(header)` is entered around each frame that is taken by itself.
+
+        Entries that were committed one by one, the dearest log there is to read, become one run in memory together.
+        """
+        singles: list[Header] = []
+        for header in headers:
+            if _is_single(header) and (not singles or _follows(singles, header)):
+                singles.append(header)
+                continue
+            self._flush(span, singles, segment, keep, placed)
+            singles = [header] if _is_single(header) else []
+            if not singles:
+                with placed(header):
+                    self.take(header, span.body(header), segment, keep=keep)
+        self._flush(span, singles, segment, keep, placed)
+
+    def _flush(self, span: Span, singles: list[Header], segment: int, keep: bool, placed: Placed) -> None:
+        """Takes frames of one plain entry each: together if they are as they should be, else one by one."""
+        run = _together(span, singles) if len(singles) > 1 else None
+        if run is None or run.first != self.state.last_index + 1:
+            for header in singles:
+                with placed(header):
+                    self.take(header, span.body(header), segment, keep=keep)
+            return
         run.segment = segment
+        with placed(singles[0]):
+            self._append(run, (), overwrite=False)
+        self.frames += len(singles)
+
+    def _append(self, run: Run, memberships: Memberships, *, overwrite: bool) -> None:
         follows = run.first == self.state.last_index + 1
         before = self.state.last_term if follows else self.state.term_of(run.first - 1)
         if before is not None and run.term_at(run.first) < before:
             msg = f"term {run.term_at(run.first)} at index {run.first} is below the term before it, {before}"
             raise ValueError(msg)
-        self.state.apply(Append(run, bool(header.flags & Flags.OVERWRITE), memberships_of(run)))
+        self.state.apply(Append(run, overwrite, memberships))
         self.entries += run.count
+
+    def _entries(self, header: Header, body: Bytes, segment: int, keep: bool) -> None:
+        run, mark = decode_batch(header, body, keep=keep)
+        run.segment = segment
+        self._append(run, memberships_of(run), overwrite=bool(header.flags & Flags.OVERWRITE))
         if mark is not None:
             self.state.apply(Mark(mark))
 
@@ -159,6 +203,41 @@ class Replay:
             msg = f"the log ends at index {self.state.last_index}, and was applied up to index {self.state.facts.mark}"
             raise ValueError(msg)
         return self.state
+
+
+def _is_single(header: Header) -> bool:
+    """Whether the frame holds one Normal entry and nothing else, as far as its header says."""
+    return (
+        header.kind == Kind.ENTRIES
+        and not header.flags
+        and header.count == 1
+        and header.table_width == _END.size
+        and header.body_len >= _END.size
+        and 0 < header.first_index < U64_MAX
+    )
+
+
+def _follows(singles: list[Header], header: Header) -> bool:
+    last = singles[-1]
+    return header.first_index == last.first_index + 1 and header.term == last.term
+
+
+def _together(span: Span, singles: list[Header]) -> Run | None:
+    """The run of these frames' entries; None if a body is not what its header says."""
+    data, start = span.data, span.offset
+    ends = array("I")
+    pieces = []
+    total = 0
+    for header in singles:
+        at = header.body_offset - start
+        size = header.body_len - _END.size
+        if _END.unpack_from(data, at)[0] != size:
+            return None
+        total += size
+        ends.append(total)
+        pieces.append(data[at + _END.size : at + _END.size + size])
+    first = singles[0]
+    return Run(first.first_index, len(singles), first.term, ends, b"".join(pieces))
 
 
 def first_needed_of(header: Header, body: Bytes) -> int | None:
