@@ -238,10 +238,11 @@ class _RollbackDirectory(WrappedDirectory):
     def unlink(self, name: str) -> None:
         """See `Directory.unlink`."""
         with self._names.lock:
-            if not self._number(name):
+            number = self._number(name)
+            if number:
+                self._names.change(NameRecord(name, "", number), lambda: self.inner.unlink(name))
+            else:
                 self.inner.unlink(name)  # which raises
-                return
-            self._names.change(NameRecord(name, "", self._number(name)), lambda: self.inner.unlink(name))
 
     def sync(self) -> None:
         """See `Directory.sync`."""
