@@ -228,6 +228,8 @@ def test_a_record_without_a_predecessor_is_refused(name: str) -> None:
         {"before_sequence": 1},
         {"end": 4096},
         {"end": 2**38},
+        {"last_link": 0},
+        {"last_link": 2**32 - 1},
     ],
 )
 def test_each_rule_accepts_its_border(change: dict[str, int]) -> None:
