@@ -131,15 +131,14 @@ class KeyValueCodec(Codec[Command]):
 
     def encode(self, data: Command) -> bytes:
         """The bytes of one command.  Raises TypeError for anything else."""
-        match data:
-            case Put(key, value):
-                return b"".join((_PLAIN.pack(_PUT, len(key)), key, value))
-            case Delete(key):
-                return _PLAIN.pack(_DELETE, len(key)) + key
-            case CompareAndSet(key, expected, new):
-                flags = _HAS_EXPECTED * (expected is not None) | _HAS_VALUE * (new is not None)
-                head = _COMPARE.pack(_COMPARE_AND_SET, len(key), flags, len(expected or b""))
-                return b"".join((head, key, expected or b"", new or b""))
+        if isinstance(data, Put):
+            return b"".join((_PLAIN.pack(_PUT, len(data.key)), data.key, data.value))
+        if isinstance(data, Delete):
+            return _PLAIN.pack(_DELETE, len(data.key)) + data.key
+        if isinstance(data, CompareAndSet):
+            flags = _HAS_EXPECTED * (data.expected is not None) | _HAS_VALUE * (data.value is not None)
+            head = _COMPARE.pack(_COMPARE_AND_SET, len(data.key), flags, len(data.expected or b""))
+            return b"".join((head, data.key, data.expected or b"", data.value or b""))
         _refuse(data)
 
     def decode(self, buffer: bytes) -> Command:
@@ -344,22 +343,16 @@ class KeyValue(StateMachine[Command, Answer], Mapping[bytes, bytes]):
 
     def apply(self, index: int, data: Command) -> Answer:
         """Does one command, and answers as the command's class says."""
-        match data:
-            case Put(key, value):
-                previous = self._find(key)
-                self._write(key, value, previous)
-                return previous
-            case Delete(key):
-                previous = self._find(key)
-                self._write(key, None, previous)
-                return previous
-            case CompareAndSet(key, expected, new):
-                previous = self._find(key)
-                if previous != expected:
-                    return Swapped(swapped=False, previous=previous)
-                self._write(key, new, previous)
-                return Swapped(swapped=True, previous=previous)
-        _refuse(data)
+        if not isinstance(data, Command):
+            _refuse(data)
+        previous = self._find(data.key)
+        if isinstance(data, CompareAndSet):
+            if previous != data.expected:
+                return Swapped(swapped=False, previous=previous)
+            self._write(data.key, data.value, previous)
+            return Swapped(swapped=True, previous=previous)
+        self._write(data.key, data.value if isinstance(data, Put) else None, previous)
+        return previous
 
     def _write(self, key: bytes, value: bytes | None, previous: bytes | None) -> None:
         self._changes += 1
