@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("files", nargs="*", metavar="FILE", help="text files (default: Python's standard library)")
     made.add_argument("--kills", type=_count, default=30, metavar="N", help="how often to kill (30)")
-    made.add_argument("--tasks", type=_positive, default=128, metavar="N", help="how many tasks write at once (128)")
+    made.add_argument("--tasks", type=_positive, default=512, metavar="N", help="how many tasks write at once (512)")
     made.add_argument("--no-barriers", action="store_true", help="leave all syncs out: this must lose lines")
     made.add_argument(
         "--seconds-per-life", type=float, metavar="S", help="kill after S seconds on average, however far the work is"

@@ -37,7 +37,7 @@ class Options:
     """What was asked for."""
 
     kills: int = 30
-    tasks: int = 128
+    tasks: int = 512
     barriers: bool = True
     seconds_per_life: float | None = None
     seed: int = 0
