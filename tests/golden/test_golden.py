@@ -33,9 +33,9 @@ class Golden:
 
 
 EXPECTED = {
-    "v1/closed": Golden(40, 4, 19, MembershipConfig({7, 9}), "755e856dc274929f", 15, torn=False, closed=True),
-    "v1/killed": Golden(39, 4, 19, MembershipConfig({7, 9}), "bdd403c15237d8c7", 15, torn=False, closed=False),
-    "v1/torn": Golden(39, 4, 19, MembershipConfig({7, 9}), "bdd403c15237d8c7", 15, torn=True, closed=False),
+    "v1/closed": Golden(40, 4, 19, MembershipConfig({7, 9}), "755e856dc274929f", 17, torn=False, closed=True),
+    "v1/killed": Golden(39, 4, 19, MembershipConfig({7, 9}), "bdd403c15237d8c7", 17, torn=False, closed=False),
+    "v1/torn": Golden(39, 4, 19, MembershipConfig({7, 9}), "bdd403c15237d8c7", 17, torn=True, closed=False),
 }
 
 
