@@ -119,7 +119,7 @@ class GroupCommit:
         pending = Pending(
             draft=draft,
             run=change.run if isinstance(change, Append) else None,
-            after=self.state.summary(),
+            after=self._summary(),
             needed=(self.state.first_needed or self.segment_sequence) if needed else None,
             floor=floor,
             undo=undo,
@@ -129,6 +129,11 @@ class GroupCommit:
         self.pending_bytes += pending.size
         self.durable_index = int(min(self.durable_index, floor))
         return pending
+
+    def _summary(self) -> Summary:
+        """The state after a call.  If its first entry is still to be written, it will be in this segment or later."""
+        after = self.state.summary()
+        return after if after.first_needed != 0 else attrs.evolve(after, first_needed=self.segment_sequence)
 
     @property
     def last(self) -> Pending | None:

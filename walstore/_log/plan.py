@@ -205,14 +205,12 @@ def encode_vote(hard_state: HardState, mark: int) -> Draft:
 
 def encode_truncate(change: Truncate, state: LogState, segment: int) -> Draft:
     """The frame of a deletion.  `state` is the state after it, `segment` the one now written to."""
-    needed = segment if state.first_needed is None else state.first_needed
-    body = TruncateBody(change.start, change.stop, state.facts.mark, needed)
+    body = TruncateBody(change.start, change.stop, state.facts.mark, state.first_needed or segment)
     return Draft(Kind.TRUNCATE, (body.encode(),), first_index=change.start)
 
 
 def encode_install(change: Install, state: LogState, segment: int) -> Draft:
     """The frame of a snapshot.  It says what was decided, so that replay decides nothing (PROTOCOL A1)."""
-    needed = segment if state.first_needed is None else state.first_needed
     body = SnapshotBody(
         record=change.record,
         first_index=state.first_index,
@@ -220,7 +218,7 @@ def encode_install(change: Install, state: LogState, segment: int) -> Draft:
         last_term=state.last_term,
         keep_suffix=change.keep_suffix,
         mark=state.facts.mark,
-        first_needed=needed,
+        first_needed=state.first_needed or segment,
     )
     return Draft(
         Kind.SNAPSHOT, (body.encode(),), first_index=change.record.header.index, term=change.record.header.term

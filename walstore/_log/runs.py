@@ -5,9 +5,10 @@ Python pays per run, never per entry (FORMAT 5.0): a million entries in batches 
 
     entry i of a run = payload[ends[i - 1]:ends[i]]          (ends[-1] read as 0)
 
-A run never changes once it is in the log, apart from `segment`; a log that loses entries gets a shorter copy that
-shares the buffers.  `Log` changes by one primitive, `_splice`, and each change hands back what undoes it, because a
-write that fails must leave the log as the disk has it.
+A run never changes once it is in the log, apart from where it is stored: that is known when it is written, which may
+be after a later call has cut it already.  A log that loses entries gets a shorter copy that shares the buffers and the
+`Home`.  `Log` changes by one primitive, `_splice`, and each change hands back what undoes it, because a write that
+fails must leave the log as the disk has it.
 
 Rule of this file: no index is believed, each is checked against the run it falls in.
 """
@@ -26,6 +27,14 @@ Terms: TypeAlias = int | Sequence[int]
 
 
 @attrs.define
+class Home:
+    """Where a run, and each that was cut from it, is stored."""
+
+    segment: int = 0
+    """The segment's sequence; 0 until it is written."""
+
+
+@attrs.define
 class Run:
     """`count` entries at the indexes [first, first + count), stored in segment `segment`.
 
@@ -39,8 +48,17 @@ class Run:
     ends: Sequence[int]
     payload: Bytes
     kinds: Bytes | None = None
-    segment: int = 0
     skip: int = 0
+    home: Home = attrs.field(factory=Home)
+
+    @property
+    def segment(self) -> int:
+        """The segment that holds the frame; 0 until it is written."""
+        return self.home.segment
+
+    @segment.setter
+    def segment(self, sequence: int) -> None:
+        self.home.segment = sequence
 
     @property
     def stop(self) -> int:
@@ -105,7 +123,7 @@ class Run:
             ends=[end - start for end in self.ends[slot:stop]],
             payload=bytes(self.payload[start : self.ends[stop - 1]]),
             kinds=None if self.kinds is None else bytes(self.kinds[slot:stop]),
-            segment=self.segment,
+            home=self.home,
         )
 
 

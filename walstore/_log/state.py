@@ -187,7 +187,7 @@ class LogState:
 
     @property
     def first_needed(self) -> int | None:
-        """The oldest segment with a live entry; None if no entry is live."""
+        """The oldest segment with a live entry; None if no entry is live, 0 if the first is still to be written."""
         return self.log.first_segment if self.log else None
 
     def summary(self) -> Summary:
