@@ -104,6 +104,7 @@ class GroupCommit:
 
     # Planning
 
+    @trio.lowlevel.enable_ki_protection
     def put(self, change: Change, encode: Callable[[], Draft], *, needed: bool = False) -> Pending:
         """Makes the change and queues its frame, which `encode` makes of the state after it.
 

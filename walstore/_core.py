@@ -52,9 +52,14 @@ class Core(Generic[D, R]):
         if self.closed:
             msg = f"the store in {self.directory.path} is closed"
             raise trio.ClosedResourceError(msg)
-        if os.getpid() != self._process:
+        if self.forked:
             msg = f"{self.directory.path} was opened by process {self._process}; a forked child may not use the handle"
             raise StorageLockedError(msg)
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child that the owner forked: the directory is not its own."""
+        return os.getpid() != self._process
 
     def check_writable(self) -> None:
         """`check`, and raises `StorageFailedError` once a write has failed."""

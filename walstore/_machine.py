@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Generic
 
 import attrs
+import trio
 
 from ._config import StorageConfig
 from ._disk.seam import Directory
@@ -36,6 +37,7 @@ class Machine(Generic[D, R]):
     last_applied: int
     _answer: tuple[int, R] | None = None
 
+    @trio.lowlevel.enable_ki_protection  # or Ctrl-C could part the effect from its index
     def apply(self, index: int, data: D) -> R:
         """Applies a new index.  ApplyError if the machine raised: nothing moved."""
         try:

@@ -88,6 +88,9 @@ def open_store(request: Request[D, R]) -> Opened[D, R]:
         if identity.node_id != request.node_id:
             msg = f"{request.path} belongs to node {identity.node_id}, not to node {request.node_id}"
             raise NodeIdMismatchError(msg)
+        if not identity.may_append:
+            msg = "the store has features that this version may read but not append to"
+            raise UnsupportedFormatError(msg, path=f"{directory.path}/{IDENTITY}")
         return _reopen(request, directory, identity)
     except BaseException as error:
         directory.close()
@@ -184,11 +187,7 @@ def _no_room(path: str, error: OSError) -> StorageFailedError | StorageFullError
 
 def _reopen(request: Request[D, R], directory: Directory, identity: Identity) -> Opened[D, R]:
     started = time.perf_counter()
-    reader = Reader(directory, identity, request.config)
-    try:
-        found = reader.read()
-    finally:
-        reader.close()
+    found = Reader(directory, identity, request.config).read()
     _expect(request, found)
     machine, applied = rebuild(request.machine, request.codec, request.config, directory, found.state)
     maker = SegmentMaker(request.filesystem, directory, request.config, identity.node_id, identity.store_uuid)

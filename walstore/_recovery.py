@@ -11,7 +11,8 @@ Whether what follows the last valid frame is a tear or damage is the evidence ta
 whether that is acceptable is the policy's.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 
 import attrs
@@ -25,6 +26,7 @@ from ._log.identity import Identity
 from ._log.limits import HEADER_PAGE
 from ._log.names import IDENTITY, NameKind, classify as classify_name, parse_segment_name
 from ._log.page import Page, Predecessor
+from ._log.probe import Read
 from ._log.replay import Replay, first_needed_of
 from ._log.scan import Scanner, Span, durable_point
 from ._log.sealed import Sealed, read_sealed
@@ -83,10 +85,9 @@ class Found:
 
 @attrs.define
 class _Segment:
-    """One segment of the chain, open for reading."""
+    """One segment of the chain."""
 
     name: str
-    file: File
     size: int
     page: Page
     successor: Predecessor | None = None
@@ -110,17 +111,10 @@ class Reader:
         self._directory = directory
         self._identity = identity
         self._config = config
-        self._open: list[File] = []
         self._bytes_read = 0
 
     def _path(self, name: str) -> str:
         return f"{self._directory.path}/{name}"
-
-    def close(self) -> None:
-        """Releases the files."""
-        for file in self._open:
-            file.close()
-        self._open.clear()
 
     def read(self) -> Found:
         """Reads everything that the log needs.  Raises CorruptionError (or one of its kinds) or OSError."""
@@ -129,16 +123,15 @@ class Reader:
             msg = "the store has an IDENTITY and no segment: its log is gone"
             raise CorruptionError(msg, path=self._path(IDENTITY))
         newest = self._segment(max(names), names)
-        survey = self._survey(newest)
-        chain = self._chain(newest, survey.needed, names)
-        for segment in chain:
-            segment.file.datasync()
-        self._directory.sync()
         replay = Replay(self._identity.node_id)
-        for segment in chain[:-1]:
-            self._replay_whole(replay, segment)
-        at_end, end, unproven = self._replay_newest(replay, newest, survey)
-        verdict = self._judge(newest, survey, replay.state)
+        with self._reading(newest) as read:
+            survey = self._survey(newest, read)
+            chain = self._chain(newest, survey.needed, names)
+            self._directory.sync()
+            for segment in chain[:-1]:
+                self._replay_whole(replay, segment)
+            at_end, end, unproven = self._replay_newest(replay, newest, survey, read)
+            verdict = self._judge(newest, survey, replay.state)
         try:
             state = replay.finish()
         except ValueError as error:
@@ -160,10 +153,10 @@ class Reader:
 
     def _segment(self, sequence: int, names: dict[int, str]) -> _Segment:
         name = names[sequence]
-        file = self._directory.open(name)
-        self._open.append(file)
-        size = file.size()
-        page = read_page(file, self._path(name))
+        with closing(self._directory.open(name)) as file:
+            file.datasync()  # before a byte of it is believed
+            size = file.size()
+            page = read_page(file, self._path(name))
         parsed = parse_segment_name(name)
         identity = self._identity
         for what, expected, found in (
@@ -177,10 +170,10 @@ class Reader:
         if not page.may_append:
             msg = "the segment has features that this version may read but not append to"
             raise UnsupportedFormatError(msg, path=self._path(name), offset=0)
-        return _Segment(name, file, size, page)
+        return _Segment(name, size, page)
 
-    def _survey(self, newest: _Segment) -> _Survey:
-        scanner = Scanner(self._pread(newest), newest.size, newest.page)
+    def _survey(self, newest: _Segment, read: Read) -> _Survey:
+        scanner = Scanner(read, newest.size, newest.page)
         page = newest.page
         proven, needed, last = page.start_sequence, page.segment_sequence, None
         sealed_by_close: bool | None = None
@@ -224,13 +217,17 @@ class Reader:
         chain.reverse()
         return chain
 
-    def _pread(self, segment: _Segment) -> Callable[[int, int], bytes]:
-        def pread(offset: int, length: int) -> bytes:
-            data = segment.file.pread(offset, length)
-            self._bytes_read += len(data)
-            return data
+    @contextmanager
+    def _reading(self, segment: _Segment) -> Iterator[Read]:
+        """The way to read the segment's file.  One file is open at a time, however many segments there are."""
+        with closing(self._directory.open(segment.name)) as file:
 
-        return pread
+            def pread(offset: int, length: int) -> bytes:
+                data = file.pread(offset, length)
+                self._bytes_read += len(data)
+                return data
+
+            yield pread
 
     def _placed(self, segment: _Segment, header: Header) -> "_Placed":
         return _Placed(self._path(segment.name), header)
@@ -251,25 +248,30 @@ class Reader:
     def _replay_whole(self, replay: Replay, segment: _Segment) -> None:
         successor = segment.successor
         assert successor is not None
-        read, stop = self._pread(segment), successor.end
-        scanned: Scanner | Sealed | None = None
-        try:
-            scanned = read_sealed(read, segment.size, segment.page, stop=stop)
-        except UnsupportedFormatError as error:
-            error.path = self._path(segment.name)
-            raise
-        if scanned is None:
-            scanned = Scanner(read, segment.size, segment.page, stop=stop)
-        sequence = segment.page.segment_sequence
-        placed = partial(self._placed, segment)
-        for span in self._scan(segment, scanned):
-            replay.take_span(span, span.headers, sequence, keep=worth_keeping(span), placed=placed)
-        verdict = classify(tail_facts(scanned, segment.page, segment.size, successor=successor))
+        with self._reading(segment) as read:
+            scanned = self._sealed_or_scanned(segment, read, successor.end)
+            placed = partial(self._placed, segment)
+            for span in self._scan(segment, scanned):
+                replay.take_span(
+                    span, span.headers, segment.page.segment_sequence, keep=worth_keeping(span), placed=placed
+                )
+            verdict = classify(tail_facts(scanned, segment.page, segment.size, successor=successor))
         if verdict.outcome is not Outcome.CLEAN:
             raise verdict.error(self._path(segment.name))
 
-    def _replay_newest(self, replay: Replay, newest: _Segment, survey: _Survey) -> tuple[Summary, End, list[Unproven]]:
-        scanner = Scanner(self._pread(newest), newest.size, newest.page)
+    def _sealed_or_scanned(self, segment: _Segment, read: Read, stop: int) -> Scanner | Sealed:
+        """The segment by its footer, if it has one and all of it holds; else by a scan, which says what does not."""
+        try:
+            sealed = read_sealed(read, segment.size, segment.page, stop=stop)
+        except UnsupportedFormatError as error:
+            error.path = self._path(segment.name)
+            raise
+        return sealed or Scanner(read, segment.size, segment.page, stop=stop)
+
+    def _replay_newest(
+        self, replay: Replay, newest: _Segment, survey: _Survey, read: Read
+    ) -> tuple[Summary, End, list[Unproven]]:
+        scanner = Scanner(read, newest.size, newest.page)
         sequence = newest.page.segment_sequence
         last: Header | None = None
         at_end: Summary | None = None

@@ -344,6 +344,10 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
     async def _close(self) -> None:
         core = self._core
         core.closed = True
+        if core.forked:  # the files are the parent's, who goes on with them
+            self._opened.directory.close()
+            return
+        sealed = False
         try:
             async with core.compacting, core.publishing, core.applying:
                 with contextlib.suppress(OSError):  # whoever waited for a call has been told

@@ -78,12 +78,10 @@ def inside(files: Files, config: StorageConfig) -> Inside:
     directory = disk_with(files).open_directory(PATH, create=False)
     identity = _identity(directory)
     assert identity is not None
-    reader = Reader(directory, identity, config)
     try:
-        found = reader.read()
+        found = Reader(directory, identity, config).read()
         machine, _ = rebuild(KeyValue, CODEC, config, directory, found.state)
     finally:
-        reader.close()
         directory.close()
     live: Any = machine.live
     return Inside(seen(found.state), dict(live), found.last_sequence, found.verdict.ambiguous)
