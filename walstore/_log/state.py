@@ -207,8 +207,7 @@ class LogState:
                 return self._cut(change.start) if change.stop == U64_MAX else self._drop(change.stop)
             case Install():
                 return self._install(change)
-            case Mark():
-                return self._mark(change.mark)
+        return self._mark(change.mark)
 
     def undo(self, undo: Undo) -> None:
         """Takes the latest change back that has not been taken back."""
