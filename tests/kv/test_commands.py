@@ -86,17 +86,17 @@ def test_what_is_not_a_command_is_refused(raw: bytes) -> None:
 def test_only_commands_are_encoded() -> None:
     """Anything else is a TypeError that shows it."""
     with pytest.raises(TypeError, match=r"not a command .* 'text'"):
-        CODEC.encode("text")  # type: ignore[arg-type]
+        CODEC.encode("text")  # type: ignore[arg-type]  # the wrong type is the point
 
 
 def test_keys_and_values_are_bytes_of_limited_length() -> None:
     """A wrong type is a TypeError, a wrong length an EntryTooLargeError, when the command is made."""
     with pytest.raises(TypeError, match="key must be bytes, not str"):
-        Delete("key")  # type: ignore[arg-type]
+        Delete("key")  # type: ignore[arg-type]  # the wrong type is the point
     with pytest.raises(TypeError, match="value must be bytes, not bytearray"):
-        Put(b"", bytearray())  # type: ignore[arg-type]
+        Put(b"", bytearray())  # type: ignore[arg-type]  # the wrong type is the point
     with pytest.raises(TypeError, match="expected must be bytes, not int"):
-        CompareAndSet(b"", 1, None)  # type: ignore[arg-type]
+        CompareAndSet(b"", 1, None)  # type: ignore[arg-type]  # the wrong type is the point
     with pytest.raises(EntryTooLargeError, match="key of 65536 bytes; at most 65535"):
         Put(bytes(MAX_KEY_BYTES + 1), b"")
     with pytest.raises(EntryTooLargeError, match="value of"):

@@ -185,7 +185,7 @@ def test_only_commands_are_applied() -> None:
     machine = KeyValue()
 
     with pytest.raises(TypeError, match="not a command"):
-        machine.apply(1, b"raw")  # type: ignore[arg-type]
+        machine.apply(1, b"raw")  # type: ignore[arg-type]  # the wrong type is the point
     assert machine == {}
 
 

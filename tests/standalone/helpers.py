@@ -110,7 +110,7 @@ class HeldLog(MemoryStorage[str, int]):
 
     def logged(self) -> list[str]:
         """Every command in the log."""
-        return [entry.payload.data for barrier in self.barriers for entry in barrier.entries]  # type: ignore[union-attr]
+        return [entry.payload.data for barrier in self.barriers for entry in barrier.entries]  # type: ignore[union-attr]  # all are Normal
 
 
 def make(*, skip: bool = False) -> tuple[HeldLog, Executor[str, int], Journal]:

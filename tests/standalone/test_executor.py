@@ -84,7 +84,7 @@ async def test_a_batch_is_bounded_in_commands_and_in_bytes(monkeypatch: pytest.M
         log.hold = False
         log.barriers[0].release()
 
-    batches = [[entry.payload.data for entry in barrier.entries] for barrier in log.barriers]  # type: ignore[union-attr]
+    batches = [[entry.payload.data for entry in barrier.entries] for barrier in log.barriers]  # type: ignore[union-attr]  # all are Normal
     assert batches == [["first"], ["1", "2", "3"], ["4"], ["long" * 5], ["12345678", "90"], ["1"]]
 
 
@@ -229,7 +229,7 @@ async def test_an_error_that_is_not_ours_reaches_the_callers_too() -> None:
     class Strange(BaseException):
         pass
 
-    log.refusal = Strange()  # type: ignore[assignment]
+    log.refusal = Strange()  # type: ignore[assignment]  # no Exception, that is the point
     with pytest.raises(Strange):
         await executor.execute("a")
     log.refusal = StorageFailedError(5, "broken")
