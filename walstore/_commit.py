@@ -11,15 +11,19 @@ waits for company, and a crowd always shares.
                \-- nobody waits (`append` without `wait`): stays queued until somebody does
 
 Cancelled means that it did not happen: a call is withdrawn while nothing is planned on top of it; once that is no
-longer so, it completes, returns normally, and the next checkpoint raises.  Taking, hopping and settling are shielded
-from cancellation and protected from KeyboardInterrupt, and whatever comes out of them settles every call in flight.
+longer so, it completes, returns normally, and the next checkpoint raises.  Planning, taking, hopping and settling are
+protected from cancellation and from KeyboardInterrupt, and whatever comes out of them settles every call in flight.  An
+interrupt that meets a leader is held back until its call is settled.
 """
 
+import contextlib
+import copy
 import errno
 import logging
 import math
 from collections import deque
 from collections.abc import Callable
+from typing import TypeVarTuple
 
 import attrs
 import trio
@@ -27,11 +31,13 @@ import trio
 from ._config import StorageConfig
 from ._log.draft import Draft
 from ._log.runs import Run
-from ._log.state import Append, Change, LogState, Summary, Truncate, Undo
+from ._log.state import Append, Change, Install, LogState, Mark, Summary, Truncate, Undo
+from ._types import U64_MAX
 from ._writer import Writer
 from .errors import StorageFailedError, StorageFullError
 
 logger = logging.getLogger("walstore")
+Ts = TypeVarTuple("Ts")
 
 
 @attrs.define(eq=False)
@@ -45,10 +51,17 @@ class Pending:
     floor: float
     undo: Undo
     size: int
+    notes: int
+    relied_on: bool = False
     taken: bool = False
     settled: bool = False
     error: Exception | None = None
     waiters: list[trio.lowlevel.Task] = attrs.field(factory=list)
+
+    @property
+    def durable(self) -> bool:
+        """Whether it is known to survive power loss."""
+        return self.settled and self.error is None
 
 
 class GroupCommit:
@@ -60,6 +73,10 @@ class GroupCommit:
         self.durable = state.summary()
         self.durable_index = state.last_index
         self.pending_bytes = 0
+        self.carried_mark: int | None = state.facts.mark
+        """The applied mark that the latest frame with entries carries."""
+        self._noted = state.facts.mark
+        self._notes = 0
         self._writer = writer
         self._config = config
         self._limiter = limiter
@@ -111,12 +128,12 @@ class GroupCommit:
         `needed`: the frame says which segments are still needed.
         """
         undo = self.state.apply(change)
-        draft = encode()
-        floor = math.inf
-        if isinstance(change, Append):
-            floor = change.run.first - 1
-        elif isinstance(change, Truncate):
-            floor = max(change.start, 1) - 1
+        try:
+            draft = encode()
+        except BaseException:
+            self.state.undo(undo)
+            raise
+        floor = _floor(change)
         pending = Pending(
             draft=draft,
             run=change.run if isinstance(change, Append) else None,
@@ -125,6 +142,7 @@ class GroupCommit:
             floor=floor,
             undo=undo,
             size=draft.room,
+            notes=self._notes,
         )
         self._queue.append(pending)
         self.pending_bytes += pending.size
@@ -136,6 +154,13 @@ class GroupCommit:
         after = self.state.summary()
         return after if after.first_needed != 0 else attrs.evolve(after, first_needed=self.segment_sequence)
 
+    @trio.lowlevel.enable_ki_protection
+    def note(self, mark: int) -> None:
+        """Notes how far the machine is.  The next frame carries it, also if calls in the queue are taken back."""
+        self.state.apply(Mark(mark))
+        self._noted = mark
+        self._notes += 1
+
     @property
     def last(self) -> Pending | None:
         """The last call that is not settled."""
@@ -143,15 +168,28 @@ class GroupCommit:
             return self._queue[-1]
         return self._flying[-1] if self._flying else None
 
+    def rely_on_last(self) -> Pending | None:
+        """The last call that is not settled, which from now on cannot be withdrawn: an answer rests on it."""
+        if self.last is not None:
+            self.last.relied_on = True
+        return self.last
+
     def _withdraw(self, pending: Pending) -> bool:
         """Takes a call back, if it is still possible."""
-        if pending.taken or not self._queue or self._queue[-1] is not pending or pending.waiters:
+        if pending.taken or not self._queue or self._queue[-1] is not pending or pending.waiters or pending.relied_on:
             return False
         self._queue.pop()
         self.pending_bytes -= pending.size
-        self.state.undo(pending.undo)
+        self._undo(pending)
         self._settle_durable_index()
+        self._progress.unpark_all()
         return True
+
+    def _undo(self, pending: Pending) -> None:
+        self.state.undo(pending.undo)
+        if self._notes > pending.notes:
+            self.state.apply(Mark(self._noted))
+        self.carried_mark = None
 
     def _settle_durable_index(self) -> None:
         floors = [pending.floor for pending in (*self._flying, *self._queue)]
@@ -162,7 +200,8 @@ class GroupCommit:
     async def room(self) -> None:
         """Back-pressure: returns when fewer bytes are queued than the configuration allows."""
         while self.pending_bytes > self._config.max_pending_bytes and self.last is not None:
-            await self.wait(self.last, owner=False)
+            with contextlib.suppress(StorageFullError):  # met by another call: this one has not been tried
+                await self.wait(self.last, owner=False)
         self.check()
 
     async def flush(self) -> None:
@@ -179,27 +218,34 @@ class GroupCommit:
         self._progress.unpark_all()
 
     @trio.lowlevel.enable_ki_protection
-    async def wait(self, pending: Pending, *, owner: bool) -> None:
+    async def wait(self, pending: Pending, *, owner: bool, firm: bool = False) -> None:
         """Returns when the call is durable; raises its error.
 
         Cancelled: the owner's call is withdrawn if that is possible, else it completes and this returns normally.
-        Others (owner=False) only stop waiting.  A checkpoint, unless the owner's call was settled meanwhile.
+        Others (owner=False) only stop waiting, unless `firm`: then not even KeyboardInterrupt ends it early.
+        A checkpoint, unless the owner's call was settled meanwhile.
         """
         if pending.settled:
             await trio.lowlevel.checkpoint()
+        interrupt: KeyboardInterrupt | None = None
         while not pending.settled:
             if self._leading:
-                await self._park(pending, owner=owner)
+                await self._park(pending, owner=owner, firm=firm)
             else:
-                await self._lead()
+                interrupt = await self._lead() or interrupt
         if pending.error is not None:
-            raise pending.error
+            error = copy.copy(pending.error)  # each waiter has a traceback of its own
+            raise error from pending.error.__cause__
+        if interrupt is not None:
+            raise interrupt
 
-    async def _park(self, pending: Pending, *, owner: bool) -> None:
+    async def _park(self, pending: Pending, *, owner: bool, firm: bool) -> None:
         task = trio.lowlevel.current_task()
         pending.waiters.append(task)
 
         def abort(_: object) -> trio.lowlevel.Abort:
+            if firm:
+                return trio.lowlevel.Abort.FAILED
             pending.waiters.remove(task)
             if not owner or self._withdraw(pending):
                 return trio.lowlevel.Abort.SUCCEEDED
@@ -208,14 +254,15 @@ class GroupCommit:
 
         await trio.lowlevel.wait_task_rescheduled(abort)
 
-    async def _lead(self) -> None:
-        """Takes, writes and settles one batch."""
+    async def _lead(self) -> KeyboardInterrupt | None:
+        """Takes, writes and settles one batch.  Returns the interrupt that came meanwhile."""
         self._leading = True
         batch = self._flying = self._take()
+        self._writer.written = 0
         cause: BaseException | None = None
+        interrupt: KeyboardInterrupt | None = None
         try:
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._writer.commit, batch, limiter=self._limiter)
+            interrupt = await hop(self._writer.commit, batch, limiter=self._limiter)
         except BaseException as error:  # noqa: BLE001  whatever it is, nobody may be left waiting
             cause = error
         self._leading = False
@@ -236,6 +283,7 @@ class GroupCommit:
         self._progress.unpark_all()
         if cause is not None and not isinstance(cause, Exception):
             raise cause
+        return interrupt
 
     def _take(self) -> list[Pending]:
         batch: list[Pending] = []
@@ -253,7 +301,7 @@ class GroupCommit:
             self.failure = self.failure or cause
             logger.error("the log failed: %r; the handle acknowledges nothing from now on", cause)
         for pending in reversed(refused):
-            self.state.undo(pending.undo)
+            self._undo(pending)
             pending.error = StorageFullError(*cause.args) if full else self._failed()
             pending.error.__cause__ = cause
 
@@ -272,6 +320,36 @@ class GroupCommit:
             trio.lowlevel.reschedule(task)
 
 
+def _floor(change: Change) -> float:
+    """Up to where the entries stay as they are, while the change is on its way."""
+    match change:
+        case Append(run):
+            return run.first - 1
+        case Truncate(start, stop) if stop == U64_MAX:
+            return max(start, 1) - 1
+        case Install(record, keep_suffix) if not keep_suffix:
+            return record.header.index
+    return math.inf
+
+
+@trio.lowlevel.enable_ki_protection
+async def hop(function: Callable[[*Ts], object], *args: *Ts, limiter: trio.CapacityLimiter) -> KeyboardInterrupt | None:
+    """Runs it in a thread, whatever is cancelled.  Returns the interrupt that came meanwhile, for the caller to raise.
+
+    An interrupt is raised in here before the thread has begun or not at all: a thread that began is never abandoned.
+    """
+    interrupt: KeyboardInterrupt | None = None
+    done = False
+    with trio.CancelScope(shield=True):
+        while not done:
+            try:
+                await trio.to_thread.run_sync(function, *args, limiter=limiter)
+                done = True
+            except KeyboardInterrupt as error:
+                interrupt = error
+    return interrupt
+
+
 class Barrier:
     """Something to await for the durability of an `append`.  Any number of tasks may wait, any number of times."""
 
@@ -284,7 +362,7 @@ class Barrier:
     @property
     def durable(self) -> bool:
         """Whether the entries survive power loss."""
-        return self._pending is None or (self._pending.settled and self._pending.error is None)
+        return self._pending is None or self._pending.durable
 
     async def wait(self) -> None:
         """Returns when the entries survive power loss.  Cancelled: only the waiting ends, the append stays.

@@ -66,6 +66,13 @@ class Core(Generic[D, R]):
         self.check()
         self.commit.check()
 
+    def check_appliable(self) -> None:
+        """`check`; an apply goes on in memory when a write has failed, unless it would have to be durable."""
+        if self.config.sync_apply:
+            self.check_writable()
+        else:
+            self.check()
+
     def next_temporary(self) -> int:
         """A number for the name of a temporary file."""
         self._temporary += 1

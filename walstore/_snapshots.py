@@ -17,6 +17,7 @@ from typing import Generic
 
 import trio
 
+from ._commit import Pending
 from ._core import Core
 from ._log.container import ContainerError
 from ._log.control import SnapshotRecord
@@ -147,7 +148,7 @@ class Snapshots(Generic[D, R]):
                 plan_compaction(core.state, record)
                 with trio.CancelScope(shield=True):
                     build.name = None
-                    await self._publish(name, record, lambda: plan_compaction(core.state, record))
+                    await self._publish(name, record, lambda: plan_compaction(core.state, record), swap=lambda: None)
                     reader = await open_reader(
                         core.directory, snapshot_name(header.term, header.index), record, limiter=core.file_limiter
                     )
@@ -158,8 +159,15 @@ class Snapshots(Generic[D, R]):
 
     # Publishing
 
-    async def _publish(self, temporary: str, record: SnapshotRecord, plan: Callable[[], Install]) -> None:
-        """Gives the file its name and commits it.  Called shielded, with `publishing` held."""
+    @trio.lowlevel.enable_ki_protection
+    async def _publish(
+        self, temporary: str, record: SnapshotRecord, plan: Callable[[], Install], swap: Callable[[], None]
+    ) -> None:
+        """Gives the file its name and commits it; then `swap` puts another machine in the place of the live one.
+
+        Called shielded, with `publishing` held.  KeyboardInterrupt has to wait as well once the name is there: the
+        file may go only if it is known that the frame is not there.
+        """
         core = self._core
         name = snapshot_name(record.header.term, record.header.index)
         before = self.record
@@ -173,6 +181,7 @@ class Snapshots(Generic[D, R]):
         except OSError as error:
             core.commit.poison(error)
             core.commit.check()
+        pending: Pending | None = None
         try:
             core.check_writable()
             change = plan()
@@ -182,13 +191,14 @@ class Snapshots(Generic[D, R]):
                 needed=True,
             )
             core.payload_since_snapshot = 0
-            await core.commit.wait(pending, owner=False)
-        except BaseException:
-            if core.commit.failure is None:  # else it is unknown whether the frame is there: the next open knows
+            await core.commit.wait(pending, owner=False, firm=True)
+        finally:
+            if pending is not None and pending.durable:
+                swap()
+                if before is not None:
+                    await self._remove(snapshot_name(before.header.term, before.header.index), but=record)
+            elif core.commit.failure is None:  # else it is unknown whether the frame is there: the next open knows
                 await self._remove(name, but=before)
-            raise
-        if before is not None:
-            await self._remove(snapshot_name(before.header.term, before.header.index), but=record)
 
     async def _remove(self, name: str, but: SnapshotRecord | None) -> None:
         """Removes a snapshot file, unless it is that of `but`.  What cannot be removed is swept by the next open."""
@@ -291,9 +301,16 @@ class Snapshots(Generic[D, R]):
                 return
             with trio.CancelScope(shield=True):
                 snapshot.forget()
-                await self._publish(name, record, lambda: plan_install(core.state, record, delete_through, received))
-                if received is Received.REPLACE and fresh is not None:
-                    core.machine.replace(fresh, index)
+                await self._publish(
+                    name,
+                    record,
+                    lambda: plan_install(core.state, record, delete_through, received),
+                    swap=lambda: self._swap(fresh if received is Received.REPLACE else None, index),
+                )
+
+    def _swap(self, fresh: StateMachine[D, R] | None, index: int) -> None:
+        if fresh is not None:
+            self._core.machine.replace(fresh, index)
 
 
 async def _aclose_forcefully(reader: FileSnapshotReader) -> None:

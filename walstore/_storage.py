@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import trio
 
 from . import _backup
-from ._commit import Barrier, Pending
+from ._commit import Barrier, Pending, hop
 from ._core import Core
 from ._encoding import propose_entries
 from ._log.control import CloseBody, SyncBody
@@ -53,7 +53,6 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
         self._core = core
         self._opened = opened
         self._snapshots = Snapshots(core)
-        self._carried_mark = core.state.facts.mark
         self._close_lock = trio.Lock()
 
     # The 13 methods: what is stored
@@ -131,7 +130,7 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
         await trio.lowlevel.checkpoint()
         core = self._core
         async with core.applying:
-            core.check()
+            core.check_appliable()
             machine = core.machine
             if index <= machine.last_applied:
                 return machine.answer_of(index)
@@ -147,7 +146,7 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
         await trio.lowlevel.checkpoint()
         core = self._core
         async with core.applying:
-            core.check()
+            core.check_appliable()
             machine = core.machine
             for index, data in entries:
                 if index > machine.last_applied:
@@ -168,13 +167,11 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
     async def _applied(self) -> None:
         """Notes how far the machine is: in the next frame, or (`sync_apply`) in one of its own."""
         core = self._core
-        change = Mark(core.machine.last_applied)
-        if core.config.sync_apply and core.commit.failure is None:
-            pending = core.commit.put(change, self._sync_frame)
+        core.commit.note(core.machine.last_applied)
+        if core.config.sync_apply:
+            pending = core.commit.put(Mark(core.machine.last_applied), self._sync_frame)
             with trio.CancelScope(shield=True):
                 await core.commit.wait(pending, owner=False)
-        else:
-            core.state.apply(change)
 
     # The 13 methods: snapshots
 
@@ -263,12 +260,12 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
 
         Nothing is written until somebody waits: for this, or for any later call.
         """
-        await self._begin_write()
-        await trio.lowlevel.checkpoint()
         self._core.check_writable()
+        await trio.lowlevel.checkpoint()
+        await self._begin_write()
         pending = self._put_entries(entries)
         index = entries[-1].index if entries else self.last_index
-        return Barrier(self._core.commit, pending or self._core.commit.last, index)
+        return Barrier(self._core.commit, pending or self._core.commit.rely_on_last(), index)
 
     async def attest(self) -> None:
         """Writes a small frame that proves the last one durable, so that later rot of it cannot pass for a tear.
@@ -289,7 +286,8 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
             msg = "this store is not pristine; bootstrap is for the first boot only"
             raise UsageError(msg)
         await self.save_hard_state(HardState(1))
-        await self.append_entry_to_log(Entry(1, 1, ConfigChange(membership)))
+        with trio.CancelScope(shield=True):
+            await self.append_entry_to_log(Entry(1, 1, ConfigChange(membership)))
 
     def follow(self, start: int) -> Follower[D, R]:
         """The entries from `start` on, each once it is durable: see `Follower`."""
@@ -355,8 +353,10 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
                 sealed = core.commit.failure is None and await self._write_close()
                 await self._snapshots.discard_writers()
         finally:
-            await trio.to_thread.run_sync(self._release, sealed, limiter=core.log_limiter)
+            interrupt = await hop(self._release, sealed, limiter=core.log_limiter)
             core.commit.wake_followers()
+        if interrupt is not None:
+            raise interrupt
 
     async def _write_close(self) -> bool:
         core = self._core
@@ -405,11 +405,12 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
             return None
         core = self._core
         proposal = propose_entries(entries, core.machine.codec)
-        mark = core.state.facts.mark
-        planned = plan_entries(core.state, proposal, mark if mark != self._carried_mark else None)
+        commit, mark = core.commit, core.state.facts.mark
+        planned = plan_entries(core.state, proposal, mark if mark != commit.carried_mark else None)
         if planned is None:
             return None
         change, draft = planned
-        self._carried_mark = mark
+        pending = commit.put(change, lambda: draft)
+        commit.carried_mark = mark
         core.payload_since_snapshot += change.run.size
-        return core.commit.put(change, lambda: draft)
+        return pending
