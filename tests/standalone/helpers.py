@@ -1,11 +1,14 @@
-"""A log in memory whose barriers a test can hold, a machine that keeps the order of what it saw, and their codec."""
+"""A machine that keeps the order of what it saw, a log whose barriers a test can hold, and stores on any disk."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 
 import trio
 
-from walstore import Codec, Entry, SnapshotView, StateMachine
+from walstore import Codec, Entry, SnapshotView, Standalone, StateMachine, StorageConfig, open_standalone
 from walstore._executor import Executor, Recorder
+from walstore._standalone import StandaloneKeyValue
+from walstore.abc import FileSystem
 from walstore.testing.memory import MemoryStorage
 
 POISON = "poison"
@@ -120,3 +123,26 @@ def make(*, skip: bool = False) -> tuple[HeldLog, Executor[str, int], Journal]:
     journal = executor.recorder.machine
     assert isinstance(journal, Journal)
     return log, executor, journal
+
+
+SMALL = StorageConfig(first_segment_size=4096, segment_size=4096, prepare_ahead=False)
+
+
+def open_journal(
+    disk: FileSystem, machine: type[Journal] = Journal, *, config: StorageConfig = SMALL
+) -> AbstractAsyncContextManager[Standalone[str, int]]:
+    """A standalone store of text."""
+    return open_standalone("/store", machine, TextCodec(), filesystem=disk, config=config)
+
+
+def open_key_value(
+    disk: FileSystem, *, compact_after_bytes: int | None = None
+) -> AbstractAsyncContextManager[StandaloneKeyValue]:
+    """A standalone key-value store that makes no snapshot of itself unless it is told to."""
+    return open_standalone("/store", filesystem=disk, config=SMALL, compact_after_bytes=compact_after_bytes)
+
+
+def lines_of(db: Standalone[str, int]) -> list[str]:
+    """What the journal holds."""
+    assert isinstance(db.machine, Journal)
+    return db.machine.lines
