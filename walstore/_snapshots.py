@@ -108,6 +108,7 @@ class Snapshots(Generic[D, R]):
                     return await self._build_and_publish(header, build)
                 finally:
                     view.close()
+            await core.commit.flush()  # nothing is written, and still what was called before is durable on return
             current = await self.current()
         assert current is not None
         return current
@@ -250,6 +251,7 @@ class Snapshots(Generic[D, R]):
         await trio.lowlevel.checkpoint_if_cancelled()
         if snapshot.removed:
             if received is Received.STALE:  # finalized before; a leader repeats what it had no answer to
+                await core.commit.flush()
                 await trio.lowlevel.checkpoint()
                 return
             msg = f"the snapshot {id!r} was discarded, or finalized under another index; receive it again"
@@ -265,6 +267,7 @@ class Snapshots(Generic[D, R]):
                 await snapshot.discard()
             raise
         with trio.CancelScope(shield=True):
+            await core.commit.flush()
             await snapshot.discard()
             await self.discard_writers()
 

@@ -156,7 +156,7 @@ class Replay:
 
     def _agree(self, base: Base) -> None:
         state = self.state
-        if (state.last_index, state.last_term) != (base.last_index, base.last_term):
+        if not state.ends_at(base.last_index, base.last_term):
             msg = (
                 f"the log ends at index {state.last_index} and term {state.last_term}, the segment's opening says "
                 f"index {base.last_index} and term {base.last_term}"
@@ -167,7 +167,7 @@ class Replay:
     def _snapshot(self, body: Bytes) -> None:
         said = decode_snapshot(body)
         self.state.apply(Install(said.record, said.keep_suffix, said.mark))
-        if (self.state.last_index, self.state.last_term) != (said.last_index, said.last_term):
+        if not self.state.ends_at(said.last_index, said.last_term):
             msg = (
                 f"after the snapshot the log ends at index {self.state.last_index} and term {self.state.last_term}, "
                 f"its frame says index {said.last_index} and term {said.last_term}"
@@ -183,7 +183,8 @@ class Replay:
             return
         index, term = snapshot.header.index, snapshot.header.term
         held = state.log.run_at(index).term_at(index) if state.log.holds(index) else term
-        if state.last_index < index or state.last_term < term or held != term:
+        falls = state.last_term < term and not state.ends_at(state.last_index, term)
+        if state.last_index < index or falls or held != term:
             msg = (
                 f"the log, which ends at index {state.last_index} and term {state.last_term}, contradicts the "
                 f"snapshot at index {index} and term {term}"

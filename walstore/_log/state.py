@@ -13,7 +13,8 @@ can be rebuilt) never exceeds the last index and never falls below the snapshot;
 is directly below the first ordinary entry or the log has none.
 
 While old segments are replayed the log may name entries whose segments are gone, because a later SNAPSHOT or TRUNCATE
-covers them (PROTOCOL A1).  They are `hollow`: [start, stop) with the term of the last.  When replay ends none may be.
+covers them (PROTOCOL A1).  They are `hollow`: [start, stop) with the term of the last, or 0 once that one is cut off and
+the term of the new last is not known.  When replay ends none may be.
 """
 
 from bisect import bisect_left, bisect_right
@@ -155,6 +156,11 @@ class LogState:
         snapshot = self.facts.snapshot
         return snapshot.header.term if snapshot else 0
 
+    def ends_at(self, index: int, term: int) -> bool:
+        """Whether the last entry has that index and term, as far as its term is known."""
+        unknown = not self.log and self.facts.hollow is not None and self.last_term == 0
+        return self.last_index == index and (unknown or self.last_term == term)
+
     def term_of(self, index: int) -> int | None:
         """The term of the entry at `index` (the snapshot's last one included), or None."""
         if self.log.holds(index):
@@ -275,7 +281,7 @@ class LogState:
         hollow = self.facts.hollow
         if hollow is None or index <= hollow[0]:
             return None
-        return hollow[0], min(index, hollow[1]), hollow[2]
+        return (hollow[0], index, 0) if index < hollow[1] else hollow
 
     def _hollow_since(self, index: int) -> tuple[int, int, int] | None:
         hollow = self.facts.hollow
