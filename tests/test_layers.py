@@ -17,6 +17,7 @@ PURE = {
     "bisect": "search in a column",
     "collections": "types and containers",
     "collections.abc": "types",
+    "contextlib": "types",
     "crc32c": "in checksum.py alone",
     "enum": "names for numbers",
     "functools": "tables made once",
