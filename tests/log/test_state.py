@@ -234,10 +234,10 @@ def test_a_pointer_is_no_hollow_entry() -> None:
         (Truncate(0, 5), (5, 10, 4), 5, 11),
         (Truncate(0, 2), (2, 10, 4), 2, 11),
         (Truncate(0, 10), None, 10, 11),
-        (Truncate(5, U64_MAX), (2, 5, 4), 2, 4),
+        (Truncate(5, U64_MAX), (2, 5, 0), 2, 4),
         (Truncate(2, U64_MAX), None, 0, 0),
         (Truncate(11, U64_MAX), (2, 10, 4), 2, 10),
-        (append(*normal(6, 5), overwrite=True), (2, 6, 4), 2, 6),
+        (append(*normal(6, 5), overwrite=True), (2, 6, 0), 2, 6),
         (append(*normal(2, 5), overwrite=True), None, 2, 2),
         (append(*normal(11, 5), overwrite=True), (2, 10, 4), 2, 11),
         (Install(record(6, 4), True, 6), (7, 10, 4), 6, 11),
@@ -257,6 +257,18 @@ def test_hollow_entries_go_like_others(
     assert (state.facts.hollow, state.first_index, state.last_index) == (hollow, first, last)
     state.undo(undo)
     assert said(state) == (2, 11, 4, 6)
+
+
+def test_the_term_of_a_cut_hollow_log_is_not_known() -> None:
+    """Where the last hollow entry was cut off, an older term may follow, and any term may be said to be the last."""
+    state = hollow_state()
+    assert not state.ends_at(state.last_index, 3)
+    state.apply(Truncate(5, U64_MAX))
+
+    assert state.ends_at(4, 3)
+    assert not state.ends_at(5, 3)
+    state.apply(append(*normal(5, 2)))
+    assert state.last_term == 2
 
 
 def test_taking_over_replaces_all_but_the_entries() -> None:
