@@ -84,6 +84,7 @@ class GroupCommit:
         self._flying: list[Pending] = []
         self._leading = False
         self._progress = trio.lowlevel.ParkingLot()
+        self._admission = trio.Lock()
 
     @property
     def pending_calls(self) -> int:
@@ -198,11 +199,17 @@ class GroupCommit:
     # Waiting
 
     async def room(self) -> None:
-        """Back-pressure: returns when fewer bytes are queued than the configuration allows."""
-        while self.pending_bytes > self._config.max_pending_bytes and self.last is not None:
-            with contextlib.suppress(StorageFullError):  # met by another call: this one has not been tried
-                await self.wait(self.last, owner=False)
-        self.check()
+        """Back-pressure: returns when no more bytes are queued than the configuration allows, in the order of calls.
+
+        Not a checkpoint where there is room.  The caller plans its call at once, before the next one is let in.
+        """
+        most = self._config.max_pending_bytes
+        if self.pending_bytes <= most and not self._admission.locked():
+            return
+        async with self._admission:
+            while self.pending_bytes > most and self.last is not None:
+                with contextlib.suppress(StorageFullError):  # met by another call: this one has not been tried
+                    await self.wait(self.last, owner=False)
 
     async def flush(self) -> None:
         """Returns when everything planned so far is durable."""

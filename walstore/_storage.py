@@ -260,12 +260,11 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
 
         Nothing is written until somebody waits: for this, or for any later call.
         """
-        self._core.check_writable()
-        await trio.lowlevel.checkpoint()
         await self._begin_write()
-        pending = self._put_entries(entries)
+        pending = self._put_entries(entries) or self._core.commit.rely_on_last()
         index = entries[-1].index if entries else self.last_index
-        return Barrier(self._core.commit, pending or self._core.commit.rely_on_last(), index)
+        await trio.lowlevel.cancel_shielded_checkpoint()  # it has happened
+        return Barrier(self._core.commit, pending, index)
 
     async def attest(self) -> None:
         """Writes a small frame that proves the last one durable, so that later rot of it cannot pass for a tear.
@@ -383,9 +382,8 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
     async def _begin_write(self) -> None:
         self._core.check_writable()
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self._core.commit.pending_bytes > self._core.config.max_pending_bytes:
-            await self._core.commit.room()
-            self._core.check_writable()
+        await self._core.commit.room()
+        self._core.check_writable()
 
     async def _nothing_new(self) -> None:
         """There is nothing to write; but what makes it so may not be durable yet."""
