@@ -26,6 +26,7 @@ from walstore._log.plan import (
     plan_install,
 )
 from walstore._log.replay import Replay, first_needed_of
+from walstore._log.runs import Run
 from walstore._log.scan import Scanner
 from walstore._log.state import Install, LogState, Mark
 from walstore._types import HardState
@@ -59,6 +60,7 @@ class Live:
         self.segments: dict[int, Segment] = {}
         self._commit_align = commit_align
         self._queue: list[Draft] = []
+        self._runs: list[Run] = []
         self._newest = self._begin(1, None, 0)
 
     # The calls
@@ -69,9 +71,9 @@ class Live:
         if planned is None:
             return False
         change, draft = planned
-        change.run.segment = self._newest.sequence
         self.state.apply(change)
         self._queue.append(draft)
+        self._runs.append(change.run)
         return True
 
     def vote(self, hard_state: HardState) -> None:
@@ -124,6 +126,9 @@ class Live:
         segment = self._newest
         group = assemble(self._queue, segment.page.tag, segment.place, self._commit_align)
         self._queue.clear()
+        for run in self._runs:
+            run.segment = segment.sequence
+        self._runs.clear()
         if group.headers:
             segment.data += b"".join(group.buffers)
             segment.last = group.headers[-1]

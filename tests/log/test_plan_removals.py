@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from tests.log.histories import Item, frames, items_of, member_change, normal, record, state_of
+from tests.log.histories import Item, frames, items_of, member_change, normal, record, run_of, state_of
 from walstore._log.control import SnapshotBody, SnapshotRecord, TruncateBody, decode_snapshot, decode_truncate
 from walstore._log.frame import Kind
 from walstore._log.plan import (
@@ -15,7 +15,7 @@ from walstore._log.plan import (
     plan_delete,
     plan_install,
 )
-from walstore._log.state import Install, LogState, Mark, Truncate
+from walstore._log.state import Append, Install, LogState, Mark, Truncate
 from walstore._types import U64_MAX
 from walstore.errors import CompactionSuperseded, InvalidRangeError, SnapshotMismatchError
 
@@ -347,3 +347,15 @@ def test_the_frame_of_a_snapshot_says_what_was_decided() -> None:
         ((header, body),) = frames(encode_install(change, state, 9))
         assert (header.kind, header.first_index, header.term) == (Kind.SNAPSHOT, snapshot.header.index, 1)
         assert decode_snapshot(body) == expected
+
+
+def test_entries_that_are_not_written_yet_need_the_segment_that_is_written_to() -> None:
+    """Their frame goes there or to a later one; an older segment, which may be gone by then, is not asked for."""
+    state = LogState(1)
+    state.apply(Append(run_of(TEN, segment=0)))
+    state.apply(cut := Truncate(5, U64_MAX))
+    ((_, body),) = frames(encode_truncate(cut, state, 9))
+    assert decode_truncate(body).first_needed == 9
+    state.apply(kept := Install(record(2, 1), True, 2))
+    ((_, body),) = frames(encode_install(kept, state, 9))
+    assert decode_snapshot(body).first_needed == 9

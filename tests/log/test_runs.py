@@ -218,3 +218,17 @@ def test_a_cut_run_keeps_the_segment_it_lies_in() -> None:
     assert log.first_segment == 2
     log.cut(6)
     assert [(run.first, run.stop, run.segment) for run in log.runs] == [(5, 6, 2)]
+
+
+def test_a_run_that_was_cut_before_it_was_written_knows_where_it_is_stored() -> None:
+    """Segment 0 means "not yet"; once the frame is written, all that was cut from it learns of it."""
+    run = run_of(normal(1, 1, 1, 1, 1), segment=0)
+    log = Log()
+    log.append(run)
+    log.cut(4)
+    log.drop(3)
+    assert log.first_segment == 0
+
+    run.segment = 7
+
+    assert [(left.first, left.stop, left.segment) for left in log.runs] == [(3, 4, 7)]
