@@ -215,5 +215,3 @@ class RaftStorage(ABC, Generic[D, R]):
     @abstractmethod
     async def get_current_snapshot(self) -> CurrentSnapshotData[SnapshotReader] | None:
         """The current snapshot with a fresh reader, or None if there never was one."""
-
-

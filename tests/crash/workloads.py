@@ -78,9 +78,9 @@ async def votes(driver: Driver) -> None:
     """Terms and votes, with entries between them."""
     await driver.open()
     for term in (1, 2, 3):
-        await driver.do("vote", lambda term=term: driver.store.save_hard_state(HardState(term)))  # type: ignore[misc]
-        await driver.do("vote", lambda term=term: driver.store.save_hard_state(HardState(term, 0)))  # type: ignore[misc]
-        await driver.do("append", lambda term=term: driver.store.append_entry_to_log(put(term, term)))  # type: ignore[misc]
+        await driver.do("vote", lambda term=term: driver.store.save_hard_state(HardState(term)))  # type: ignore[misc]  # the loop's value, kept
+        await driver.do("vote", lambda term=term: driver.store.save_hard_state(HardState(term, 0)))  # type: ignore[misc]  # the loop's value, kept
+        await driver.do("append", lambda term=term: driver.store.append_entry_to_log(put(term, term)))  # type: ignore[misc]  # the loop's value, kept
 
 
 async def appends(driver: Driver) -> None:
@@ -118,7 +118,7 @@ async def rotations(driver: Driver) -> None:
     for start in range(1, 25, 3):
         await driver.do(
             "batch",
-            lambda start=start: driver.store.replicate_to_log(puts(1, start, start + 3, size=500)),  # type: ignore[misc]
+            lambda start=start: driver.store.replicate_to_log(puts(1, start, start + 3, size=500)),  # type: ignore[misc]  # the loop's value, kept
         )
     await driver.do("vote", lambda: driver.store.save_hard_state(HardState(1, 1)))
     await driver.do("prefix", lambda: driver.store.delete_logs_from(0, 15))
@@ -187,7 +187,7 @@ async def everything(driver: Driver) -> None:
     for start in range(1, 10, 3):
         await driver.do(
             "batch",
-            lambda start=start: driver.store.replicate_to_log(puts(1, start, start + 3, size=600)),  # type: ignore[misc]
+            lambda start=start: driver.store.replicate_to_log(puts(1, start, start + 3, size=600)),  # type: ignore[misc]  # the loop's value, kept
         )
     await applied(driver, 1, 8)
     await driver.do("compact", lambda: compacted(driver))

@@ -13,8 +13,8 @@ can be rebuilt) never exceeds the last index and never falls below the snapshot;
 is directly below the first ordinary entry or the log has none.
 
 While old segments are replayed the log may name entries whose segments are gone, because a later SNAPSHOT or TRUNCATE
-covers them (PROTOCOL A1).  They are `hollow`: [start, stop) with the term of the last, or 0 once that one is cut off and
-the term of the new last is not known.  When replay ends none may be.
+covers them (PROTOCOL A1).  They are `hollow`: [start, stop) with the term of the last, or 0 once that one is cut off
+and the term of the new last is not known.  When replay ends none may be.
 """
 
 from bisect import bisect_left, bisect_right
