@@ -93,7 +93,7 @@ class Life:
 
     def _floor(self) -> int:
         """Entries up to here cannot be replaced."""
-        return max(self.store.first_index, self.store._core.state.snapshot_index, 1)
+        return int(max(self.store.first_index, self.store._core.state.snapshot_index, 1))
 
     def _term(self) -> int:
         term: int = self.store._core.state.facts.hard_state.current_term
