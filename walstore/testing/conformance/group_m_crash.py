@@ -71,9 +71,9 @@ async def vote_survives_if_the_entry_does(lab: Lab) -> None:
         state = await node.store.get_initial_state()
         expect_true(state.hard_state.current_term >= state.last_log_term, f"{state} has the vote of its last entry")
 
-    await work.check(3)
+    await work.check(2)
     for count in range(work.start, len(disk_of(lab).operations) + 1):
-        for disk in work.every_state(count, 6):
+        for disk in work.every_state(count, 4):
             await work.check_one(disk, count, judge)
 
 

@@ -108,6 +108,33 @@ async def failed_writes(lab: Lab) -> None:
         await node.close()
         await _expect_same_after_a_cut(node, before)
 
+    for operation, name in (("rename", "snap-*"), ("sync", "*"), ("rename", "wal-*")):
+        await _failed_name(lab.another(), operation, name)
+
+
+async def _failed_name(node: Lab, operation: str, name: str) -> None:
+    """A name that could not be made durable, of a snapshot or of a segment: the handle is done for, the log is not."""
+    disk = faulty(node)
+    store = await node.open(config=SMALL)
+    await log_and_apply(store, normals(1, 1, 4))
+    disk.fail(operation, name=name)
+    with refused(StorageFailedError):
+        if name != "wal-*":
+            await store.do_log_compaction()
+        last = 3
+        while last < 100:
+            await store.append_entry_to_log(n(1, last + 1, r(last + 1, "w" * 600)))
+            last += 1
+    last = (await store.get_initial_state()).last_log_index
+    disk.heal()
+    await _expect_failed_for_good(store)
+    await node.close()
+    node.harness.filesystem = None
+    store = await node.reopen()
+    state = await store.get_initial_state()
+    any_of(state.last_log_index, last, last + 1, what="the last entry after an open")
+    expect((state.last_applied_log, node.machine.history), (3, [1, 2, 3]), "what is applied")
+
 
 def _error(number: int) -> OSError:
     return OSError(number, os.strerror(number))
