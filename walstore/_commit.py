@@ -147,7 +147,7 @@ class GroupCommit:
         )
         self._queue.append(pending)
         self.pending_bytes += pending.size
-        self.durable_index = int(min(self.durable_index, floor))
+        self.durable_index = int(min(self.durable_index, floor, self.state.last_index))
         return pending
 
     def _summary(self) -> Summary:
@@ -194,7 +194,7 @@ class GroupCommit:
 
     def _settle_durable_index(self) -> None:
         floors = [pending.floor for pending in (*self._flying, *self._queue)]
-        self.durable_index = int(min((self.durable.last_index, *floors)))
+        self.durable_index = int(min(self.durable.last_index, self.state.last_index, *floors))
 
     # Waiting
 

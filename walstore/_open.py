@@ -7,6 +7,7 @@ the new segment has its name the directory is as it was; after that, old segment
 
 import contextlib
 import errno
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -44,6 +45,8 @@ from .errors import (
     UnsupportedFormatError,
     WalstoreError,
 )
+
+logger = logging.getLogger("walstore")
 
 _IDENTITY_TEMPORARY = "IDENTITY.tmp"
 
@@ -213,6 +216,15 @@ def _reopen(request: Request[D, R], directory: Directory, identity: Identity) ->
         applied=applied,
         swept=tuple(swept),
         emergency_used=emergency_used,
+    )
+    logger.info(
+        "opened %s: %d entries, the log ends at index %d, evidence %s, %d frames made durable again",
+        directory.path,
+        found.entries,
+        found.state.last_index,
+        verdict.label,
+        len(found.unproven),
+        extra={"walstore": report},
     )
     return _ready(request, maker, found.state, machine, segment, older, _needed(found, segment.sequence), report)
 

@@ -11,6 +11,8 @@ failed write or sync nothing is ever written again by this object (the roof neve
 """
 
 import errno
+import logging
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -29,7 +31,11 @@ from ._log.state import Summary
 from ._segments import Segment, SegmentMaker, Unborn
 from .errors import StorageFullError
 
+logger = logging.getLogger("walstore")
+
 _JOIN_BELOW = 256 << 10
+_SLOW_SECONDS = 1.0
+"""A barrier that takes longer is worth a word: Raft's timeouts are shorter (etcd warns at the same)."""
 
 
 class Call(Protocol):
@@ -127,7 +133,10 @@ class Writer:
         group = assemble([call.draft for call in calls], segment.page.tag, segment.place, self._config.commit_align)
         size = sum(map(len, group.buffers))
         segment.file.pwritev(segment.place.offset, _joined(group.buffers, size))
+        began = time.perf_counter()
         segment.file.datasync()
+        if time.perf_counter() - began > _SLOW_SECONDS:
+            logger.warning("a barrier of %s took %.1f s", segment.name, time.perf_counter() - began)
         segment.headers.extend(group.headers)
         segment.place = attrs.evolve(group.after, durable=group.after.sequence)
         for call in calls:
