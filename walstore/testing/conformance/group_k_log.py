@@ -1,6 +1,7 @@
 """hashicorp/raft-wal: wal_test.go and integration_test.go, on the smallest segments there are."""
 
 from collections.abc import Sequence
+from functools import partial
 from random import Random
 
 import trio
@@ -33,9 +34,14 @@ from ._kit import (
 TOP = 2**64 - 1
 
 
+def wide_request(index: int) -> ClientRequest:
+    """A request of some four hundred bytes."""
+    return r(index, f"entry {index} ".ljust(400, "."))
+
+
 def wide(start: int, stop: int, term: int = 1) -> list[LogEntry]:
-    """Entries of which about forty fill one of the smallest segments."""
-    return [n(term, index, r(index, f"entry {index} ".ljust(400, "."))) for index in range(start, stop)]
+    """Entries of which a few dozen fill one of the smallest segments."""
+    return [n(term, index, wide_request(index)) for index in range(start, stop)]
 
 
 async def append_by_tens(store: Store, start: int, stop: int) -> None:
@@ -190,7 +196,7 @@ async def closed(lab: Lab) -> None:
     await lab.close()
     for name, arguments in beyond.items():
         if has(store, name):
-            methods[name] = lambda name=name, arguments=arguments: attribute(store, name)(*arguments)  # type: ignore[misc]
+            methods[name] = partial(attribute(store, name), *arguments)
     for name, method in methods.items():
         refusal = ""
         try:
@@ -258,7 +264,7 @@ async def entries_are_copies(lab: Lab) -> None:
     await store.delete_logs_from(20)
     await store.replicate_to_log(wide(20, 60, term=2))
     late = await store.get_log_entries(1, 60)
-    await store.replicate_to_state_machine([(index, wide(index, index + 1)[0].payload.data) for index in range(1, 50)])  # type: ignore[union-attr]
+    await store.replicate_to_state_machine([(index, wide_request(index)) for index in range(1, 50)])
     await (await store.do_log_compaction()).snapshot.aclose()
     expect(early, wide(1, 51), "what was read first")
     expect(late, [*wide(1, 20), *wide(20, 60, term=2)], "what was read later")

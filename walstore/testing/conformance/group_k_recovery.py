@@ -1,6 +1,7 @@
 """hashicorp/raft-wal: opening what a crash, a fault or a vandal left; recovery and verification."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import attrs
 
@@ -207,10 +208,10 @@ async def write_failures(lab: Lab) -> None:
             last = (await store.get_initial_state()).last_log_index
             fault = disk.fail(operation, name="wal-*")
             batch = normals(1, last + 1, last + 4)
-            await _fails(node, fault_of=lambda store=store, batch=batch: store.replicate_to_log(batch))  # type: ignore[misc]
+            await _fails(node, partial(store.replicate_to_log, batch))
             expect(fault.fired, 1, "how often the disk failed")
             await expect_log(store, normals(1, 1, last + 1))
-            await _fails(node, fault_of=lambda store=store, batch=batch: store.replicate_to_log(batch))  # type: ignore[misc]
+            await _fails(node, partial(store.replicate_to_log, batch))
             store = await node.reopen()
             any_of(await read_log(store), normals(1, 1, last + 1), normals(1, 1, last + 4), what="the log after it")
             await store.replicate_to_log(batch)
@@ -232,10 +233,9 @@ async def _refused_and_retried(node: Lab, with_gap: list[LogEntry]) -> None:
     await store.append_entry_to_log(normals(1, last + 1, last + 2)[0])
 
 
-async def _fails(node: Lab, fault_of: Callable[[], object]) -> None:
-    result = fault_of()
+async def _fails(node: Lab, write: Callable[[], Awaitable[object]]) -> None:
     try:
-        await result  # type: ignore[misc]  # a coroutine
+        await write()
     except StorageFailedError:
         return
     msg = f"a write on a failed handle of {node.harness.path} raises StorageFailedError"

@@ -1,6 +1,7 @@
 """Wanted: torn and rotten bytes, leftovers of other lives, formats of the future."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import attrs
 
@@ -133,8 +134,8 @@ async def formats_of_the_future(lab: Lab) -> None:
         newer_page = attrs.evolve(page, version=version).encode()
         newer_identity = attrs.evolve(identity, version=version).encode()
         unknown += [
-            (f"a header page of {version}", lambda copy, new=newer_page: copy.patch(name, 0, new)),  # type: ignore[misc]
-            (f"an identity of {version}", lambda copy, new=newer_identity: copy.write("IDENTITY", new)),  # type: ignore[misc]
+            (f"a header page of {version}", partial(Image.patch, name=name, offset=0, data=newer_page)),
+            (f"an identity of {version}", partial(Image.write, name="IDENTITY", data=newer_identity)),
         ]
     for what, change in unknown:
         await change(image.copy()).refused(lab, UnsupportedFormatError, what=what)
