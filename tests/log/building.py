@@ -6,9 +6,11 @@ building.barrier(close())
 building.file()                                      # the bytes, filled with zeros to the segment's size
 """
 
+import random
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, combinations
+from typing import TypeAlias
 
 import attrs
 
@@ -24,6 +26,11 @@ STORE = bytes(range(16))
 SECTOR = 512
 
 
+def noise(length: int, seed: int = 1) -> bytes:
+    """Bytes without a zero among them; always the same ones."""
+    return bytes(random.Random(seed).choices(range(1, 256), k=length))
+
+
 @attrs.frozen
 class Frame:
     """A frame to be built.  `lag` and `sequence` are as a writer has them, unless given."""
@@ -36,6 +43,8 @@ class Frame:
     lag: int | None = None
     sequence: int | None = None
     link: int | None = None
+    tag: int | None = None
+    offset: int | None = None
     padding: bytes | None = None
 
 
@@ -49,6 +58,9 @@ def control(kind: Kind, **changes: object) -> Frame:
     """A control frame.  Neither the scan nor the table looks into its body."""
     return attrs.evolve(Frame(kind, bytes(8)), **changes)  # type: ignore[arg-type]  # as above
 
+
+Piece: TypeAlias = "Frame | Callable[[Building], Frame]"
+"""A frame, or what makes it once its place is known: `Building.seal`."""
 
 OPENING = Frame(Kind.STATE, b"the state in which the segment begins", flags=Flags.OPENING)
 
@@ -95,11 +107,11 @@ class Building:
         """The bytes that were durable before the file got its name."""
         return self.barriers[0]
 
-    def barrier(self, *frames: Frame, align: int | None = None) -> range:
+    def barrier(self, *pieces: Piece, align: int | None = None) -> range:
         """One write of these frames, and a sync that returned before the next one."""
         start = len(self.data)
-        for frame in frames:
-            self._frame(frame)
+        for piece in pieces:
+            self._frame(piece if isinstance(piece, Frame) else piece(self))
         self.data += bytes(align_up(len(self.data), align or self.page.commit_align) - len(self.data))
         self._durable = self._sequence
         self.barriers.append(range(start, len(self.data)))
@@ -110,8 +122,8 @@ class Building:
         header = make_header(
             kind=frame.kind,
             sequence=self._sequence,
-            tag=self.page.tag,
-            offset=len(self.data),
+            tag=self.page.tag if frame.tag is None else frame.tag,
+            offset=len(self.data) if frame.offset is None else frame.offset,
             body_len=len(frame.body),
             body_crc=crc(frame.body),
             prev_link=self._link if frame.link is None else frame.link,
@@ -131,7 +143,7 @@ class Building:
         self._sequence += frames
         self.data += bytes(room)
 
-    def seal(self, *, by_close: bool = True) -> Frame:
+    def seal(self, by_close: bool = True) -> Frame:
         """The SEAL frame for where the data ends now."""
         at = len(self.data)
         return Frame(Kind.SEAL, encode_seal(self.headers, offset=at, whole=crc(self.data), by_close=by_close))
@@ -194,7 +206,7 @@ def replaced(file: bytes, at: int, new: bytes) -> bytes:
     return file[:at] + new + file[at + len(new) :]
 
 
-def subsets(items: range) -> Iterator[tuple[int, ...]]:
+def subsets(items: Sequence[int]) -> Iterator[tuple[int, ...]]:
     """All subsets, the empty one first."""
     return chain.from_iterable(combinations(items, size) for size in range(len(items) + 1))
 
@@ -212,7 +224,8 @@ def surviving(lost: bytes, building: Building) -> list[Header]:
     """The frames that are there, up to the first that is not: what any recovery has to keep."""
     kept = []
     for header in building.headers:
-        if lost[header.offset : header.end] != building.data[header.offset : header.end]:
+        there = lost[header.offset : header.next_offset]
+        if len(there) < header.end - header.offset or not building.data.startswith(there, header.offset):
             break
         kept.append(header)
     return kept

@@ -80,7 +80,7 @@ def survey(read: Read, start: int, stop: int, *, tag: int, sequence: int, room: 
         at = size if zeros and is_zero(data, 0, size) else 0
         zeros = zeros and at == size
         while at < size and (found := data.find(MAGIC_BYTES, at)) >= 0:
-            header = None if found % ALIGN else parse_header(data, found, tag=tag, offset=start + found)
+            header = parse_header(data, found, tag=tag, offset=start + found)
             if header is None:
                 at = align_up(found + 1, ALIGN)
                 continue

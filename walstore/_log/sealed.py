@@ -90,8 +90,8 @@ def _footer(read: Read, size: int, page: Page) -> tuple[Span, SealBody] | None:
     if crc(span.body(seal)) != seal.body_crc:
         return None
     body = decode_seal(span.body(seal))
-    chained = (page.start_sequence, seal.sequence - body.rows, seal.prev_link, seal.offset)
-    return (span, body) if chained == (body.start_sequence, body.start_sequence, body.last_link, body.offset) else None
+    chained = (page.start_sequence, seal.sequence - body.rows, seal.prev_link)
+    return (span, body) if chained == (body.start_sequence, body.start_sequence, body.last_link) else None
 
 
 def _spans(read: Read, seal: Span, body: SealBody, page: Page, span_size: int) -> list[Span]:
@@ -122,7 +122,7 @@ def _below(spans: list[Span], stop: int) -> Iterator[Span]:
 def _in_place(headers: list[Header]) -> bool:
     """Whether the first frame opens the segment, and no other does.  Raises UnsupportedFormatError for the future's."""
     for position, header in enumerate(headers):
-        if (header.kind, header.flags) not in ORDINARY:
+        if header.kind | header.flags << 8 not in ORDINARY:
             if opens(header) is (position > 0):
                 return False
             check_supported(header)

@@ -18,26 +18,15 @@ def _times_x(value: int) -> int:
     return value >> 1 ^ (POLYNOMIAL if value & 1 else 0)
 
 
-def _times(a: int, b: int) -> int:
-    """The product of two remainders."""
-    product = 0
-    while b:
-        if b & _ONE:
-            product ^= a
-        a = _times_x(a)
-        b = b << 1 & 0xFFFFFFFF
-    return product
-
-
 def _tables(factor: int) -> list[list[int]]:
     """For each of the four bytes of a remainder, the products of its 256 values with `factor`."""
-    tables = []
-    for shift in (0, 8, 16, 24):
-        products = [0]
-        for bit in range(8):  # the product is linear, so that of a value is the sum of those of its bits
-            product = _times(1 << bit << shift, factor)
-            products += [other ^ product for other in products]
-        tables.append(products)
+    tables = [[0] * 256 for _ in range(4)]
+    for bit in reversed(range(32)):  # from x**0 on, so that each product is x times the one before
+        tables[bit // 8][1 << bit % 8] = factor
+        factor = _times_x(factor)
+    for table in tables:
+        for value in range(256):
+            table[value] = table[value & (value - 1)] ^ table[value & -value]
     return tables
 
 

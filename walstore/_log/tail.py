@@ -61,7 +61,7 @@ class TailFacts:
     remains: bool = False
     """What lies there is not a valid header, and yet is visibly what is left of the one that was due."""
     gap: bool = False
-    """The sector in which the frame due begins is all zero from there on, wherever it might have begun."""
+    """From where the frame was due, its sector is all zero.  (Where it was due behind zeros, see `written`.)"""
     written: bool = False
     """The sector that holds the end of the last good frame was written behind it, and not with a valid header."""
     zero_sector: bool | None = None
@@ -163,11 +163,10 @@ def _with_place(facts: TailFacts, fault: Fault, read: Read, tag: int, sector: in
     behind = _rest_of_sector(read, facts.end, facts.size, sector)
     here = _rest_of_sector(read, facts.offset, facts.size, sector)
     header = read_exactly(read, facts.offset, min(FRAME_HEADER, facts.size - facts.offset))
-    written = not is_zero(behind, 0, len(behind))
     return attrs.evolve(
         facts,
-        written=written,
-        gap=not written and is_zero(here, 0, len(here)),
+        written=not is_zero(behind, 0, len(behind)),
+        gap=is_zero(here, 0, len(here)),
         remains=looks_like(header, offset=facts.offset, tag=tag, sequence=fault.sequence, link=fault.link),
     )
 
