@@ -271,29 +271,43 @@ async def test_the_lead_is_handed_on_when_the_leader_is_done() -> None:
         assert len(returned) == 4
 
 
+async def test_an_append_without_barrier_is_planned_at_once() -> None:
+    """Twenty tasks that append at the end as they find it, all in one round of the loop, get twenty indexes."""
+    async with opened(SimulatedFileSystem(), **ROOMY) as store:
+
+        async def call(number: int) -> None:
+            barrier = await store.append([word(store, b"%d" % number)])
+            await barrier.wait()
+
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(call, number)
+
+        assert sorted(await keys(store)) == sorted(b"%d" % number for number in range(20))
+
+
 async def test_each_waiter_gets_an_exception_of_its_own() -> None:
-    """Ten callers whose barrier failed raise ten errors with one cause, so that no traceback grows into another."""
+    """Ten waiters of one barrier that failed raise ten errors with one cause: no traceback grows into another."""
     faulty = FaultyFileSystem(SimulatedFileSystem())
     errors: list[StorageFailedError] = []
     async with opened(faulty, **ROOMY) as store:
-        faulty.fail("datasync", name="wal-*", nth=2)
+        faulty.fail("datasync", name="wal-*")
+        barrier = await store.append(puts(1, 1, 3))
 
-        async def call(index: int) -> None:
+        async def wait() -> None:
             with pytest.raises(StorageFailedError) as caught:
-                await store.append_entry_to_log(put(1, index))
+                await barrier.wait()
             errors.append(caught.value)
 
         async with trio.open_nursery() as nursery:
-            with Gate(faulty) as gate:
-                nursery.start_soon(store.attest)
-                await gate.arrival()
-                for index in range(1, 11):
-                    nursery.start_soon(call, index)
-                    await wait_all_tasks_blocked()
+            for _ in range(10):
+                nursery.start_soon(wait)
+        await wait()
 
-    assert len(set(map(id, errors))) == 10
+    assert len(set(map(id, errors))) == 11
     assert len({id(error.__cause__) for error in errors}) == 1
     assert isinstance(errors[0].__cause__, OSError)
+    assert not barrier.durable
 
 
 class Storm:
