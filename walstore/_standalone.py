@@ -15,8 +15,8 @@ import trio
 
 from ._config import StorageConfig
 from ._executor import Executor, Recorder
-from ._report import DurablePoint, RecoveryReport, Statistics
 from ._opener import open_storage
+from ._report import DurablePoint, RecoveryReport, Statistics
 from ._storage import Storage
 from ._types import D, MembershipConfig, R, SnapshotHeader
 from .abc import Codec, FileSystem, StateMachine
@@ -77,7 +77,10 @@ class Standalone(Generic[D, R]):
 
     @property
     def storage(self) -> Storage[D, R]:
-        """The storage below: to follow the log, to read entries, to attest.  Only `execute` may write to its log."""
+        """The storage below: to follow the log, to read entries, to attest.
+
+        Only `execute` may write to its log.  Its machine is a wrapper; the application's is `machine`.
+        """
         return self._storage
 
     @property

@@ -85,7 +85,7 @@ REPORTS: list[Report] = [
     Present(b"\0\1\1"),
     Acknowledged(array("I", [5, 7, 2**31])),
     Snapshots(3),
-    Fault("CorruptionError: näher"),
+    Fault("CorruptionError: näher", True),
     Done(),
 ]
 

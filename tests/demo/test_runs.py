@@ -3,6 +3,7 @@
 import random
 import re
 import sys
+from array import array
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def test_a_child_that_ends_by_itself_is_a_fault(text: Path, tmp_path: Path) -> N
 
     assert not run.run()
 
-    assert len(run.figures.faults) == 1
+    assert "the child ended by itself, with status 1" in run.figures.faults
     assert run.figures.kills == 0
 
 
@@ -98,6 +99,23 @@ def test_a_child_that_is_silent_hangs(text: Path, tmp_path: Path, monkeypatch: p
     assert not run.run()
 
     assert run.figures.faults == ["the child said nothing for 0 s"]
+    assert run.ledger.lost == 0, "no line was acknowledged, and the store is sound"
+
+
+def test_a_damaged_store_is_told_from_a_broken_disk(text: Path, tmp_path: Path) -> None:
+    """What a store holds that does not open any more is lost, all of it."""
+    directory = tmp_path / "run"
+    directory.mkdir()
+    lines = Lines([("text", text.read_bytes())])
+    assert Run(directory, lines, Options(kills=0)).run()
+    (directory / "store" / "IDENTITY").unlink()
+    run = Run(directory, lines, Options(kills=1))
+    run.ledger.acknowledge(array("I", range(5000)))
+
+    assert not run.run()
+
+    assert run.ledger.lost == 5000
+    assert "CorruptionError" in run.figures.faults[0]
 
 
 def test_a_person_sees_a_bar(text: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

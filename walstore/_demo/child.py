@@ -19,7 +19,7 @@ from walstore._demo.disk import CONFIG, disk_of, store_of
 from walstore._demo.lines import Lines
 from walstore._demo.reports import Acknowledged, Done, Fault, Present, Ready, Report, Snapshots, encode
 from walstore._standalone import StandaloneKeyValue, open_standalone
-from walstore.errors import WalstoreError
+from walstore.errors import ApplyError, CorruptionError, WalstoreError
 from walstore.kv import CompareAndSet, KeyValue, Put, Swapped
 
 _ORDERS = "orders.json"
@@ -156,7 +156,15 @@ async def main(directory: Path) -> None:
             await live(directory, reporter)
         except* (WalstoreError, Wrong) as group:
             for error in _leaves(group):
-                await reporter.say(Fault(f"{type(error).__name__}: {error}"))
+                await reporter.say(fault(error))
+        except* trio.BrokenResourceError:
+            pass  # the parent is gone
+
+
+def fault(error: Exception) -> Fault:
+    """The report of an error."""
+    damage = isinstance(error, Wrong | CorruptionError | ApplyError)
+    return Fault(f"{type(error).__name__}: {error}", damage)
 
 
 def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:

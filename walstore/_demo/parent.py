@@ -17,7 +17,7 @@ import attrs
 import trio
 
 import walstore
-from walstore._demo.child import Orders, Wrong, present
+from walstore._demo.child import Orders, Wrong, fault, present
 from walstore._demo.disk import CONFIG, cut_power, store_of
 from walstore._demo.ledger import Figures, Ledger, Progress
 from walstore._demo.lines import Lines
@@ -98,6 +98,7 @@ class Run:
         self._directory = directory
         self._options = options
         self._rng = random.Random(options.seed)
+        self._damaged = False
         self._ready = False
         self._startup = 1.0  # what a child needs until its store is open and verified
         self.lines = lines
@@ -121,7 +122,7 @@ class Run:
                 self.figures.cut(cut_power(self._directory, self._rng))
         else:
             self._live(None)
-        if not self.figures.faults:
+        if not self._damaged:
             trio.run(self._check_at_the_end)
         self._progress.clear()
         return not self.ledger.lost and not self.figures.faults and self.ledger.complete
@@ -190,13 +191,16 @@ class Run:
             case Present(flags):
                 self.ledger.compare(flags, f"after kill {self.figures.kills}")
                 self._ready, self._startup = True, seconds
-            case Fault(text):
-                return self._fault(text)
+            case Fault(text, damage):
+                return self._fault(text, damage=damage)
         return True
 
-    def _fault(self, text: str) -> bool:
+    def _fault(self, text: str, *, damage: bool = False) -> bool:
+        """Ends the run.  What a damaged store holds counts as lost, all of it: nobody can get at it."""
         self.figures.faults.append(text)
-        self.ledger.lose_all(f"after kill {self.figures.kills}: the store was not opened or not believed")
+        if damage and not self._damaged:
+            self._damaged = True
+            self.ledger.lose_all(f"after kill {self.figures.kills}")
         return False
 
     # The end
@@ -207,8 +211,9 @@ class Run:
             async with open_standalone(store_of(self._directory), config=CONFIG, compact_after_bytes=None) as db:
                 flags = present(self.lines, db.machine)
                 recovery = db.recovery
-        except (WalstoreError, Wrong) as error:
-            self._fault(f"{type(error).__name__}: {error}")
+        except (WalstoreError, Wrong, OSError) as error:
+            found = fault(error)
+            self._fault(found.text, damage=found.damage)
             return
         self.figures.recovered(Ready(recovery.seconds, recovery.torn, recovery.copied_forward, recovery.applied))
         self.ledger.compare(flags, "at the end")

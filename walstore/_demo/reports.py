@@ -60,6 +60,8 @@ class Fault:
     """Something is wrong, in words.  The child ends."""
 
     text: str
+    damage: bool
+    """Whether the store is not to be believed; if not, it was the device, or the child, that failed."""
 
 
 Report: TypeAlias = Ready | Present | Acknowledged | Snapshots | Done | Fault
@@ -78,8 +80,8 @@ def encode(report: Report) -> bytes:
             kind, body = _SNAPSHOTS, count.to_bytes(4, "little")
         case Done():
             kind, body = _DONE, b""
-        case Fault(text):
-            kind, body = _FAULT, text.encode()
+        case Fault():
+            kind, body = _FAULT, json.dumps(attrs.asdict(report)).encode()
     return _HEAD.pack(kind, len(body)) + body
 
 
@@ -95,7 +97,7 @@ def _decode(kind: int, body: bytes) -> Report:
             return Snapshots(int.from_bytes(body, "little"))
         case 5:
             return Done()
-    return Fault(body.decode())
+    return Fault(**json.loads(body))
 
 
 class Parser:
