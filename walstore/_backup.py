@@ -13,8 +13,7 @@ import trio
 from ._core import Core
 from ._disk.seam import Directory, File
 from ._housekeeping import hold_emergency
-from ._log.batch import EntryKind, encode_batch
-from ._log.draft import Draft
+from ._log.batch import encode_run
 from ._log.identity import Identity
 from ._log.limits import SPAN_SIZE
 from ._log.names import snapshot_name
@@ -85,7 +84,7 @@ def _copy_snapshot(snapshot: File, directory: Directory, facts: Facts) -> None:
 
 
 def _write_segment(maker: SegmentMaker, facts: Facts, runs: tuple[Run, ...]) -> None:
-    drafts = [_draft(run) for run in runs]
+    drafts = [encode_run(run) for run in runs]
     first = runs[0].first if runs else 0
     record = facts.snapshot
     before_index, before_term = 0, 0
@@ -110,16 +109,3 @@ def _write_segment(maker: SegmentMaker, facts: Facts, runs: tuple[Run, ...]) -> 
         with contextlib.suppress(OSError):
             file.close()
     del segment
-
-
-def _draft(run: Run) -> Draft:
-    indexes = range(run.first, run.stop)
-    draft, _ = encode_batch(
-        run.first,
-        [run.term_at(index) for index in indexes],
-        bytes(run.kind_at(index, EntryKind.NORMAL) for index in indexes),
-        [run.bytes_at(index) for index in indexes],
-        mark=None,
-        overwrite=False,
-    )
-    return draft

@@ -71,7 +71,7 @@ class StorageConfig:
     """Whether an open accepts a tail whose last frame looks rotten rather than torn (evidence E7, E8)."""
 
     sector: int = attrs.field(default=SECTOR, validator=[_within(1, 1 << 16), _power_of_two])
-    """What the disk tears a write into.  1 turns evidence E7 off."""
+    """What the disk tears a write into.  1 turns off what of evidence E7 rests on sectors."""
 
     max_pending_bytes: int = attrs.field(default=64 << 20, validator=_within(1, 1 << 40))
     """Appends wait while this many bytes are queued."""

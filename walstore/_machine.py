@@ -7,6 +7,7 @@ rebuilt (A8); while live it never falls, whatever is deleted from the log.
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Generic
 
 import attrs
@@ -22,7 +23,7 @@ from ._log.state import LogState
 from ._snapshot_files import as_corruption, payload_of
 from ._types import D, R
 from .abc import Codec, StateMachine
-from .errors import ApplyError, CorruptionError, UsageError
+from .errors import ApplyError, CorruptionError, UsageError, WalstoreError
 
 _PACE_SECONDS = 0.001
 _PACE_ENTRIES = 32
@@ -81,7 +82,14 @@ def rebuild(
     if snapshot is not None:
         name = snapshot_name(snapshot.header.term, snapshot.header.index)
         with as_corruption(directory, name):
-            restore(live, directory, name, snapshot)
+            with closing(directory.open(name)) as file:
+                file.datasync()  # before a byte of it is believed
+            try:
+                restore(live, directory, name, snapshot)
+            except (ContainerError, OSError, WalstoreError):
+                raise
+            except Exception as error:
+                raise ApplyError(snapshot.header.index, error) from error
     machine = Machine(live, codec, state.snapshot_index)
     stop = state.last_index + 1
     if config.replay == "mark":

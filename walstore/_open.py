@@ -311,6 +311,9 @@ def _begin(maker: SegmentMaker, found: Found) -> tuple[Segment, bool]:
         )
     except (OSError, Unborn) as error:
         file.close()
+        if isinstance(error, Unborn) and not emergency:
+            with contextlib.suppress(OSError):
+                directory.unlink(temporary)
         raise _no_room(directory.path, error.cause if isinstance(error, Unborn) else error) from error
     return segment, emergency
 

@@ -11,6 +11,7 @@ Whether what follows the last valid frame is a tear or damage is the evidence ta
 whether that is acceptable is the policy's.
 """
 
+import errno
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -194,13 +195,17 @@ class Reader:
                 last = header
         if last is None:
             fault = scanner.fault
+            if fault is not None and fault.error is not None:
+                raise OSError(errno.EIO, f"{newest.name}: {fault.error} (evidence E0)")
             msg = "the segment has a name, but not the frame that opens it, which was durable before the name"
             raise CorruptionError(
                 msg, path=self._path(newest.name), offset=fault.offset if fault else HEADER_PAGE, evidence="E3"
             )
         if sealed_by_close is False:
             msg = "the segment was sealed by a rotation, so there was a newer one, which is gone"
-            raise CorruptionError(msg, path=self._path(newest.name), offset=last.offset, frame=last.sequence)
+            raise CorruptionError(
+                msg, path=self._path(newest.name), offset=last.offset, frame=last.sequence, evidence="E4"
+            )
         return _Survey(proven, needed, scanner, close, sealed_by_close)
 
     def _chain(self, newest: _Segment, needed: int, names: dict[int, str]) -> list[_Segment]:
@@ -257,7 +262,7 @@ class Reader:
                 )
             verdict = classify(tail_facts(scanned, segment.page, segment.size, successor=successor))
         if verdict.outcome is not Outcome.CLEAN:
-            raise verdict.error(self._path(segment.name))
+            raise self._refusal(verdict, segment.name)
 
     def _sealed_or_scanned(self, segment: _Segment, read: Read, stop: int) -> Scanner | Sealed:
         """The segment by its footer, if it has one and all of it holds; else by a scan, which says what does not."""
@@ -311,7 +316,13 @@ class Reader:
         verdict = classify(facts)
         if accepts(self._config.policy, verdict):
             return verdict
-        raise verdict.error(self._path(newest.name))
+        raise self._refusal(verdict, newest.name)
+
+    def _refusal(self, verdict: Verdict, name: str) -> Exception:
+        """A verdict that is not accepted: of the device (E0) or of the bytes."""
+        if verdict.outcome is Outcome.IO:
+            return OSError(errno.EIO, f"{name}: {verdict.facts.error} (evidence E0)")
+        return verdict.error(self._path(name))
 
 
 class _Placed:

@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 
 from tests.log.histories import Item, batch, frames, items_of, member_change, memberships_in, normal, run_of
 from tests.log.reference import put
-from walstore._log.batch import EntryKind, decode_batch, memberships_of
+from walstore._log.batch import EntryKind, decode_batch, encode_batch, encode_run, memberships_of
 from walstore._log.control import BodyError
 from walstore._log.draft import Draft
 from walstore._log.frame import Flags, Header, Kind, contradiction, make_header
@@ -252,3 +252,40 @@ def test_an_empty_payload_is_no_buffer() -> None:
     """A system call is not handed what has no bytes."""
     assert _sizes(batch([Item(1, 1, b"")])[0].buffers) == [4]
     assert _sizes(batch([Item(1, 1, b""), Item(2, 1, b"")])[0].buffers) == [8]
+
+
+@pytest.mark.parametrize("terms", [[5, 5, 5, 5], [1, 1, 2, 3]])
+@pytest.mark.parametrize("kinds", [b"\1\1\1\1", b"\1\2\3\1"])
+@pytest.mark.parametrize("payloads", [[b"a", b"", b"ccc", b"dd"], [b""] * 4])
+@pytest.mark.parametrize("cut", [(10, 14), (11, 14), (12, 13)])
+def test_a_run_is_a_frame_again(terms: list[int], kinds: bytes, payloads: list[bytes], cut: tuple[int, int]) -> None:
+    """The frame of a run, however it was cut, holds its live entries and no others."""
+    _, run = encode_batch(10, terms, kinds, payloads, mark=None, overwrite=False)
+    start, stop = cut
+    if start > 10:
+        run = run.since(start)
+    if stop < 14:
+        run = run.before(stop)
+
+    draft = encode_run(run)
+    header = make_header(
+        kind=draft.kind,
+        sequence=1,
+        tag=0,
+        offset=4096,
+        body_len=draft.body_len,
+        body_crc=0,
+        prev_link=0,
+        first_index=draft.first_index,
+        term=draft.term,
+        count=draft.count,
+        flags=draft.flags,
+    )
+    again, mark = decode_batch(header, b"".join(draft.buffers), keep=False)
+
+    assert mark is None
+    assert (again.first, again.count) == (start, stop - start)
+    for index in range(start, stop):
+        assert again.term_at(index) == terms[index - 10]
+        assert again.kind_at(index, 1) == kinds[index - 10]
+        assert again.bytes_at(index) == payloads[index - 10]

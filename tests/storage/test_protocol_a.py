@@ -118,9 +118,10 @@ async def test_a4_a_newest_segment_that_is_gone_is_corruption() -> None:
         left = disk.crash_keeping_everything()
     remove(left, names(left, "wal-")[-1])
 
-    with pytest.raises(CorruptionError, match="sealed by a rotation"):
+    with pytest.raises(CorruptionError, match="sealed by a rotation") as error:
         async with opened(left):
             pass
+    assert error.value.evidence == "E4"
 
 
 async def test_a4_only_a_witness_sees_a_file_that_vanished_after_a_clean_close() -> None:

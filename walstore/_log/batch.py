@@ -111,6 +111,25 @@ def encode_batch(
     return draft, Run(first, count, one_term, ends, payload, some_kinds)
 
 
+def encode_run(run: Run) -> Draft:
+    """A frame for the live entries of a run, after whatever is before them.  The payload is not copied."""
+    start, stop = run.skip, run.skip + run.count
+    begin = run.ends[start - 1] if start else 0
+    flags = 0
+    buffers: list[Bytes] = []
+    term = run.terms if isinstance(run.terms, int) else 0
+    if not isinstance(run.terms, int):
+        flags |= Flags.TERMS
+        buffers.append(_column("Q", list(run.terms[start:stop])).tobytes())
+    buffers.append(_column("I", [end - begin for end in run.ends[start:stop]]).tobytes())
+    if run.kinds is not None:
+        flags |= Flags.KINDS
+        buffers.append(bytes(run.kinds[start:stop]))
+    if run.size:
+        buffers.append(memoryview(run.payload)[begin : begin + run.size])
+    return Draft(Kind.ENTRIES, tuple(buffers), flags, run.first, term, run.count, 4)
+
+
 def decode_batch(header: Header, body: Bytes, *, keep: bool) -> tuple[Run, int | None]:
     """The run of a frame whose checksums hold, and its mark if it has one.  Raises BodyError.
 
