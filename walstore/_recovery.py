@@ -108,7 +108,9 @@ class _Survey:
 class Reader:
     """Reads the segments of one directory."""
 
-    def __init__(self, directory: Directory, identity: Identity, config: StorageConfig) -> None:
+    def __init__(self, directory: Directory, identity: Identity, config: StorageConfig, *, sync: bool = True) -> None:
+        """`sync`: what is read is made durable before it is believed, as an open must and a mere reader need not."""
+        self._sync = sync
         self._directory = directory
         self._identity = identity
         self._config = config
@@ -128,7 +130,8 @@ class Reader:
         with self._reading(newest) as read:
             survey = self._survey(newest, read)
             chain = self._chain(newest, survey.needed, names)
-            self._directory.sync()
+            if self._sync:
+                self._directory.sync()
             for segment in chain[:-1]:
                 self._replay_whole(replay, segment)
             at_end, end, unproven = self._replay_newest(replay, newest, survey, read)
@@ -155,7 +158,8 @@ class Reader:
     def _segment(self, sequence: int, names: dict[int, str]) -> _Segment:
         name = names[sequence]
         with closing(self._directory.open(name)) as file:
-            file.datasync()  # before a byte of it is believed
+            if self._sync:
+                file.datasync()
             size = file.size()
             page = read_page(file, self._path(name))
         parsed = parse_segment_name(name)
