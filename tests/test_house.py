@@ -19,6 +19,7 @@ FUNCTION_LINES_MAX = 70
 SHORT_FILES = {
     "walstore/_log/checksum.py": "one function: the one place that knows the library",
     "walstore/_encoding.py": "what turns entries into bytes, between the storage and the plan",
+    "walstore/_interrupts.py": "what to do about Ctrl-C, below everything that awaits",
     "walstore/_disk/refusals.py": "the words that two file systems share, so that neither imports the other",
     "walstore/limits.py": "a re-export",
     "walstore/testing/kit.py": "a re-export",

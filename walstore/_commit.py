@@ -23,12 +23,12 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import TypeVarTuple
 
 import attrs
 import trio
 
 from ._config import StorageConfig
+from ._interrupts import hop, interrupted_at_checkpoints
 from ._log.draft import Draft
 from ._log.runs import Run
 from ._log.state import Append, Change, Install, LogState, Mark, Summary, Truncate, Undo
@@ -37,7 +37,6 @@ from ._writer import Writer
 from .errors import StorageFailedError, StorageFullError
 
 logger = logging.getLogger("walstore")
-Ts = TypeVarTuple("Ts")
 
 
 @attrs.define(eq=False)
@@ -64,6 +63,7 @@ class Pending:
         return self.settled and self.error is None
 
 
+@interrupted_at_checkpoints
 class GroupCommit:
     """The queue in front of the writer.  All methods run in the event loop."""
 
@@ -211,10 +211,10 @@ class GroupCommit:
                 with contextlib.suppress(StorageFullError):  # met by another call: this one has not been tried
                     await self.wait(self.last, owner=False)
 
-    async def flush(self) -> None:
-        """Returns when everything planned so far is durable."""
+    async def flush(self, *, firm: bool = False) -> None:
+        """Returns when everything planned so far is durable; `firm` as for `wait`."""
         if self.last is not None:
-            await self.wait(self.last, owner=False)
+            await self.wait(self.last, owner=False, firm=firm)
 
     async def progress(self) -> None:
         """Returns when something has become durable, or has failed, after this call."""
@@ -224,7 +224,6 @@ class GroupCommit:
         """Lets those who wait for progress look again."""
         self._progress.unpark_all()
 
-    @trio.lowlevel.enable_ki_protection
     async def wait(self, pending: Pending, *, owner: bool, firm: bool = False) -> None:
         """Returns when the call is durable; raises its error.
 
@@ -232,7 +231,7 @@ class GroupCommit:
         Others (owner=False) only stop waiting, unless `firm`: then not even KeyboardInterrupt ends it early.
         A checkpoint, unless the owner's call was settled meanwhile.
         """
-        if pending.settled:
+        if pending.settled and not firm:
             await trio.lowlevel.checkpoint()
         interrupt: KeyboardInterrupt | None = None
         while not pending.settled:
@@ -339,24 +338,7 @@ def _floor(change: Change) -> float:
     return math.inf
 
 
-@trio.lowlevel.enable_ki_protection
-async def hop(function: Callable[[*Ts], object], *args: *Ts, limiter: trio.CapacityLimiter) -> KeyboardInterrupt | None:
-    """Runs it in a thread, whatever is cancelled.  Returns the interrupt that came meanwhile, for the caller to raise.
-
-    An interrupt is raised in here before the thread has begun or not at all: a thread that began is never abandoned.
-    """
-    interrupt: KeyboardInterrupt | None = None
-    done = False
-    with trio.CancelScope(shield=True):
-        while not done:
-            try:
-                await trio.to_thread.run_sync(function, *args, limiter=limiter)
-                done = True
-            except KeyboardInterrupt as error:
-                interrupt = error
-    return interrupt
-
-
+@interrupted_at_checkpoints
 class Barrier:
     """Something to await for the durability of an `append`.  Any number of tasks may wait, any number of times."""
 

@@ -77,6 +77,16 @@ class Opened(Generic[D, R]):
     worker: Worker
     report: RecoveryReport
 
+    def release(self, sealed: bool) -> None:
+        """Ends the housekeeping, closes the newest segment (sealed, if its last frame is CLOSE) and the directory."""
+        try:
+            self.worker.join()
+            self.spares.close()
+            with contextlib.suppress(OSError):
+                self.writer.close(sealed=sealed)
+        finally:
+            self.directory.close()
+
 
 def open_store(request: Request[D, R]) -> Opened[D, R]:
     """Opens the directory, which it creates if need be.  Runs in a worker thread; takes its time."""

@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from ._core import Core
+from ._interrupts import interrupted_at_checkpoints
 from ._log.batch import EntryKind
 from ._log.control import decode_membership
 from ._log.runs import Run
@@ -114,6 +115,7 @@ def _fitting(state: LogState, low: int, high: int, max_bytes: int) -> int:
     return high
 
 
+@interrupted_at_checkpoints
 class Follower(Generic[D, R]):
     """Follows the log: `async for entry in storage.follow(start)` gives each entry once it is durable, in order.
 

@@ -15,6 +15,7 @@ from typing import TypeVar, TypeVarTuple
 import trio
 
 from ._disk.seam import Buffer, Directory, File
+from ._interrupts import interrupted_at_checkpoints
 from ._log.control import SnapshotRecord
 from ._snapshot_files import create_temporary, open_current
 from ._types import SnapshotHeader, check_u64
@@ -37,6 +38,7 @@ _MAX_OFFSET = 2**63 - 1
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
+@interrupted_at_checkpoints
 class _OpenFile:
     """An open file that one task at a time may use, and any task may close."""
 
@@ -88,6 +90,7 @@ class _OpenFile:
             await self.hop(self.file.close)
 
 
+@interrupted_at_checkpoints
 class FileSnapshotReader(SnapshotReader):
     """Reads a snapshot file; its bytes stay, also after the file has lost its name to a newer snapshot.
 
@@ -186,6 +189,7 @@ class FileSnapshotReader(SnapshotReader):
         await trio.lowlevel.checkpoint()
 
 
+@interrupted_at_checkpoints
 class FileSnapshotWriter(SnapshotWriter):
     """Takes the bytes of a peer's snapshot into a temporary file.
 

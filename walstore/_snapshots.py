@@ -19,6 +19,7 @@ import trio
 
 from ._commit import Pending
 from ._core import Core
+from ._interrupts import interrupted_at_checkpoints
 from ._log.container import ContainerError
 from ._log.control import SnapshotRecord
 from ._log.limits import MAX_ENGINE_BYTES
@@ -40,6 +41,7 @@ from .errors import (
 )
 
 
+@interrupted_at_checkpoints
 class Snapshots(Generic[D, R]):
     """The snapshots of one open store."""
 
@@ -160,7 +162,6 @@ class Snapshots(Generic[D, R]):
 
     # Publishing
 
-    @trio.lowlevel.enable_ki_protection
     async def _publish(
         self, temporary: str, record: SnapshotRecord, plan: Callable[[], Install], swap: Callable[[], None]
     ) -> None:

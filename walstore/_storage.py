@@ -16,9 +16,10 @@ from collections.abc import Sequence
 import trio
 
 from . import _backup
-from ._commit import Barrier, Pending, hop
+from ._commit import Barrier, Pending
 from ._core import Core
 from ._encoding import propose_entries
+from ._interrupts import hop, interrupted_at_checkpoints
 from ._log.control import CloseBody, SyncBody
 from ._log.draft import Draft
 from ._log.frame import Kind
@@ -41,11 +42,12 @@ from ._types import (
     check_u64,
 )
 from .abc import RaftStorage, SnapshotReader, SnapshotWriter, StateMachine
-from .errors import StorageFullError, UsageError
+from .errors import UsageError
 
 _SLICE_SECONDS = 0.001
 
 
+@interrupted_at_checkpoints
 class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
     """An open store: made by `open_storage`.  See `walstore.abc.RaftStorage` for the 13 methods."""
 
@@ -54,6 +56,8 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
         self._opened = opened
         self._snapshots = Snapshots(core)
         self._close_lock = trio.Lock()
+        self._sealed: bool | None = None
+        self._released = False
 
     # The 13 methods: what is stored
 
@@ -332,10 +336,17 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
 
         Closes even when cancelled (shielded), and then raises Cancelled.  A handle that failed is closed as it is.
         """
+        interrupt: KeyboardInterrupt | None = None
         with trio.CancelScope(shield=True):
-            async with self._close_lock:
-                if not self._core.closed:
-                    await self._close()
+            while not self._released:
+                try:
+                    async with self._close_lock:
+                        if not self._released:
+                            await self._close()
+                except KeyboardInterrupt as error:
+                    interrupt = error
+        if interrupt is not None:
+            raise interrupt
         await trio.lowlevel.checkpoint()
 
     async def _close(self) -> None:
@@ -343,17 +354,17 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
         core.closed = True
         if core.forked:  # the files are the parent's, who goes on with them
             self._opened.directory.close()
+            self._released = True
             return
-        sealed = False
-        try:
-            async with core.compacting, core.publishing, core.applying:
+        async with core.compacting, core.publishing, core.applying:
+            if self._sealed is None:
                 with contextlib.suppress(OSError):  # whoever waited for a call has been told
-                    await core.commit.flush()
-                sealed = core.commit.failure is None and await self._write_close()
-                await self._snapshots.discard_writers()
-        finally:
-            interrupt = await hop(self._release, sealed, limiter=core.log_limiter)
-            core.commit.wake_followers()
+                    await core.commit.flush(firm=True)
+                self._sealed = core.commit.failure is None and await self._write_close()
+            await self._snapshots.discard_writers()
+        interrupt = await hop(self._opened.release, self._sealed, limiter=core.log_limiter)
+        self._released = True
+        core.commit.wake_followers()
         if interrupt is not None:
             raise interrupt
 
@@ -362,20 +373,10 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
         mark = core.state.facts.mark
         pending = core.commit.put(Mark(mark), lambda: Draft(Kind.CLOSE, (CloseBody(mark).encode(),)))
         try:
-            await core.commit.wait(pending, owner=False)
-        except (StorageFullError, OSError):
+            await core.commit.wait(pending, owner=False, firm=True)
+        except OSError:
             return False
         return True
-
-    def _release(self, sealed: bool) -> None:
-        opened = self._opened
-        try:
-            opened.worker.join()
-            opened.spares.close()
-            with contextlib.suppress(OSError):
-                opened.writer.close(sealed=sealed)
-        finally:
-            opened.directory.close()
 
     # Shared steps
 
