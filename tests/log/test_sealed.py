@@ -117,7 +117,8 @@ def test_a_seal_that_is_valid_and_does_not_fit(change: dict[str, object]) -> Non
     del building.data[seal.offset :]
     building._sequence, building._link = seal.sequence - 1, seal.prev_link
     frame = building.seal()
-    building.barrier(Frame(**{"kind": frame.kind, "body": frame.body, **change}), align=ALIGN)  # type: ignore[arg-type]
+    changed = Frame(**{"kind": frame.kind, "body": frame.body, **change})  # type: ignore[arg-type]  # fields by name
+    building.barrier(changed, align=ALIGN)
     file = bytes(building.data)
 
     assert read_sealed(reader(file), len(file), building.page) is None
