@@ -139,3 +139,27 @@ def test_a_close_and_its_seal_in_one_write_prove_nothing_for_each_other() -> Non
     verdict, kept = judge(without(building.file(), (start // SECTOR,), start), building.page)
 
     assert (verdict.label, verdict.outcome, kept) == ("E2", Outcome.TORN, building.headers[:-2])
+
+
+@pytest.mark.parametrize("zero_filled", [True, False], ids=["zero-filled", "growing"])
+def test_a_seal_may_be_torn_behind_a_close_that_is_durable(zero_filled: bool) -> None:
+    """The store was closed all the same: CLOSE is kept, and what there is of the SEAL does not matter."""
+    building = built((control(Kind.CLOSE),), commit_align=512, zero_filled=zero_filled)
+    building.barrier(control(Kind.SEAL, body=noise(3000)), align=64)
+
+    for missing in subsets(sectors_of(building)):
+        verdict = accepted(without(building.file(), missing, building.barriers[-1].start), building)
+        assert verdict.outcome is Outcome.CLEAN or verdict.label == "E11"
+
+
+@pytest.mark.parametrize("lost", [0, 1, 20, 40, 70])
+def test_a_barrier_of_more_frames_than_a_durable_point_can_count(lost: int) -> None:
+    """Frames more than 254 behind the last barrier prove nothing, so none of them turns a tear into corruption."""
+    frames = tuple(entries(index, noise(40, index)) for index in range(9, 309))
+    building = Building(commit_align=4096, size=HEADER_PAGE * 12)
+    building.barrier(entries(1))
+    last = building.barrier(*frames)
+
+    verdict = accepted(without(building.file(), (last.start // SECTOR + lost,), last.start), building)
+
+    assert (verdict.label, verdict.facts.later is not None) == ("E2", True)

@@ -230,6 +230,22 @@ def test_the_last_frame_is_held_against_the_successors_record(changes: dict[str,
     assert not tail_facts(empty, building.page, HEADER_PAGE, successor=named).agrees
 
 
+def test_beyond_a_successors_end_nothing_is_read() -> None:
+    """PROTOCOL A5: not even to see whether the file is sealed; those bytes may be unreadable."""
+    building = built()
+    building.close()
+    file, named = bytes(building.data), building.named(building.headers[2])
+
+    def read(offset: int, length: int) -> bytes:
+        assert offset + length <= named.end
+        return file[offset : offset + length]
+
+    scanner = Scanner(read, len(file), building.page, stop=named.end).finish()
+    facts = tail_facts(scanner, building.page, len(file), successor=named)
+
+    assert (facts.error, facts.fault, facts.agrees) == (None, None, True)
+
+
 def test_the_scan_and_the_successor_must_speak_of_one_end() -> None:
     """Facts of a scan that went elsewhere would be worthless."""
     building = built()
