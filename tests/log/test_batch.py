@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 
 from tests.log.histories import Item, batch, frames, items_of, member_change, memberships_in, normal, run_of
 from tests.log.reference import put
-from walstore._log.batch import EntryKind, decode_batch, encode_batch, encode_run, memberships_of
+from walstore._log.batch import EntryKind, decode_batch, encode_run, memberships_of
 from walstore._log.control import BodyError
 from walstore._log.draft import Draft
 from walstore._log.frame import Flags, Header, Kind, contradiction, make_header
@@ -138,6 +138,46 @@ def test_the_memberships_of_a_cut_run_are_those_among_what_is_left(entries: list
     assert memberships_of(run) == memberships_in(item for item in entries if low <= item.index < high)
 
 
+@given(batches(), st.none() | u64s, st.booleans(), st.data())
+def test_a_run_becomes_a_frame_again(entries: list[Item], mark: int | None, keep: bool, data: st.DataObject) -> None:
+    """Whatever was cut away, and whether it was written or read: the frame holds the entries that are left."""
+    draft, run = batch(entries, mark=mark)
+    ((header, body),) = frames(draft)
+    if data.draw(st.booleans()):
+        run, _ = decode_batch(header, body, keep=keep)
+    low = data.draw(st.integers(run.first, run.stop - 1))
+    high = data.draw(st.integers(low + 1, run.stop))
+    run = run.since(low)
+    run = run.before(high) if high < run.stop else run
+
+    ((header, body),) = frames(encode_run(run))
+    again, mark = decode_batch(header, body, keep=False)
+
+    assert contradiction(header) is None
+    assert items_of([again]) == [item for item in entries if low <= item.index < high]
+    assert (again.first, mark, header.flags & Flags.OVERWRITE) == (low, None, 0)
+    assert memberships_of(again) == memberships_of(run)
+
+
+def test_the_payload_of_a_run_that_becomes_a_frame_is_not_copied() -> None:
+    """A backup needs no second copy of the log; an empty payload is no buffer."""
+    run = run_of([Item(1, 1, b"aa"), Item(2, 1, b"bb"), Item(3, 1, b"cc")])
+    view = encode_run(run.since(2)).buffers[-1]
+
+    assert isinstance(view, memoryview)
+    assert view.obj is run.payload
+    assert bytes(view) == b"bbcc"
+    assert _sizes(encode_run(run_of([Item(1, 1, b"")])).buffers) == [4]
+
+
+def test_a_run_whose_ends_fall_becomes_no_frame() -> None:
+    """What cannot be read from its frame is not hidden in another one."""
+    run = attrs.evolve(run_of(normal(1, 1, 1, 1)), ends=(5, 3, 9), payload=bytes(9))
+    with pytest.raises(CorruptionError) as caught:
+        encode_run(run)
+    assert caught.value.index == 2
+
+
 # -- what is no body -----------------------------------------------------------------------------------------------
 
 BAD = {
@@ -252,40 +292,3 @@ def test_an_empty_payload_is_no_buffer() -> None:
     """A system call is not handed what has no bytes."""
     assert _sizes(batch([Item(1, 1, b"")])[0].buffers) == [4]
     assert _sizes(batch([Item(1, 1, b""), Item(2, 1, b"")])[0].buffers) == [8]
-
-
-@pytest.mark.parametrize("terms", [[5, 5, 5, 5], [1, 1, 2, 3]])
-@pytest.mark.parametrize("kinds", [b"\1\1\1\1", b"\1\2\3\1"])
-@pytest.mark.parametrize("payloads", [[b"a", b"", b"ccc", b"dd"], [b""] * 4])
-@pytest.mark.parametrize("cut", [(10, 14), (11, 14), (12, 13)])
-def test_a_run_is_a_frame_again(terms: list[int], kinds: bytes, payloads: list[bytes], cut: tuple[int, int]) -> None:
-    """The frame of a run, however it was cut, holds its live entries and no others."""
-    _, run = encode_batch(10, terms, kinds, payloads, mark=None, overwrite=False)
-    start, stop = cut
-    if start > 10:
-        run = run.since(start)
-    if stop < 14:
-        run = run.before(stop)
-
-    draft = encode_run(run)
-    header = make_header(
-        kind=draft.kind,
-        sequence=1,
-        tag=0,
-        offset=4096,
-        body_len=draft.body_len,
-        body_crc=0,
-        prev_link=0,
-        first_index=draft.first_index,
-        term=draft.term,
-        count=draft.count,
-        flags=draft.flags,
-    )
-    again, mark = decode_batch(header, b"".join(draft.buffers), keep=False)
-
-    assert mark is None
-    assert (again.first, again.count) == (start, stop - start)
-    for index in range(start, stop):
-        assert again.term_at(index) == terms[index - 10]
-        assert again.kind_at(index, 1) == kinds[index - 10]
-        assert again.bytes_at(index) == payloads[index - 10]

@@ -4,9 +4,9 @@ from array import array
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
-from tests.log.histories import Item, items_of, log_of, normal, run_of
+from tests.log.histories import Item, batch, items_of, log_of, normal, run_of
 from walstore._log.batch import EntryKind
 from walstore._log.runs import Log, Run
 from walstore.errors import CorruptionError
@@ -110,6 +110,13 @@ def test_a_cut_mends_no_falling_end(ends: list[int], size: int, data: st.DataObj
     run = Run(1, len(ends), 1, array("I", ends), bytes(range(size)))
     expected = {index: _asked(run, index) for index in range(run.first, run.stop)}
     for _ in range(3):
+        bad = [index for index in range(run.first, run.stop) if expected[index] is CorruptionError]
+        if bad:
+            with pytest.raises(CorruptionError) as caught:
+                run.check_ends()
+            assert caught.value.index == bad[0]
+        else:
+            run.check_ends()
         at = data.draw(st.integers(run.first, run.stop - 1))
         run = run.before(at) if at > run.first and data.draw(st.booleans()) else run.since(at)
         assert {index: _asked(run, index) for index in range(run.first, run.stop)} == {
@@ -187,6 +194,8 @@ def test_a_log_is_a_list(first: int, steps: list[tuple[str, int, int]]) -> None:
 
 
 @given(st.lists(st.integers(1, 3), max_size=4), st.integers(0, 14), st.integers(0, 14))
+@example(counts=[3], start=4, stop=4)
+@example(counts=[1, 3, 1], start=6, stop=5)
 def test_between_is_what_meets_a_range(counts: list[int], start: int, stop: int) -> None:
     """`between` gives the runs with an entry in [start, stop), in order, and no others."""
     log, index = Log(), 3
@@ -222,7 +231,7 @@ def test_a_cut_run_keeps_the_segment_it_lies_in() -> None:
 
 def test_a_run_that_was_cut_before_it_was_written_knows_where_it_is_stored() -> None:
     """Segment 0 means "not yet"; once the frame is written, all that was cut from it learns of it."""
-    run = run_of(normal(1, 1, 1, 1, 1), segment=0)
+    run = batch(normal(1, 1, 1, 1, 1))[1]
     log = Log()
     log.append(run)
     log.cut(4)

@@ -112,9 +112,13 @@ def encode_batch(
 
 
 def encode_run(run: Run) -> Draft:
-    """A frame for the live entries of a run, after whatever is before them.  The payload is not copied."""
+    """A frame for the live entries of a run, after whatever is before them.  The payload is not copied.
+
+    CorruptionError if the ends fall: what could not be read from the one frame is not hidden in another.
+    """
     start, stop = run.skip, run.skip + run.count
     begin = run.ends[start - 1] if start else 0
+    run.check_ends()
     flags = 0
     buffers: list[Bytes] = []
     term = run.terms if isinstance(run.terms, int) else 0

@@ -95,6 +95,13 @@ class Run:
             raise CorruptionError(msg, index=index, expected=f"at least {start}", found=end)
         return bytes(self.payload[start:end])
 
+    def check_ends(self) -> None:
+        """Raises what `bytes_at` would for the first entry for which it would."""
+        start = self.ends[self.skip - 1] if self.skip else 0
+        fall = _first_fall(start, self.ends[self.skip : self.skip + self.count], len(self.payload))
+        if fall is not None:
+            self.bytes_at(self.first + fall)
+
     @property
     def size(self) -> int:
         """The payload bytes of the live entries."""
@@ -114,7 +121,7 @@ class Run:
         stop = slot + count
         start = self.ends[slot - 1] if slot else 0
         size = len(self.payload)
-        if slot == 0 or (size - start) * 2 >= size or not _rises(chain((start,), self.ends[slot:stop], (size,))):
+        if slot == 0 or (size - start) * 2 >= size or _first_fall(start, self.ends[slot:stop], size) is not None:
             return attrs.evolve(self, first=index, count=count, skip=slot)
         return Run(
             first=index,
@@ -127,8 +134,9 @@ class Run:
         )
 
 
-def _rises(ends: Iterable[int]) -> bool:
-    return all(end <= later for end, later in pairwise(ends))
+def _first_fall(start: int, ends: Iterable[int], size: int) -> int | None:
+    pairs = enumerate(pairwise(chain((start,), ends)))
+    return next((slot for slot, (before, end) in pairs if not before <= end <= size), None)
 
 
 @attrs.frozen
