@@ -211,10 +211,10 @@ class GroupCommit:
                 with contextlib.suppress(StorageFullError):  # met by another call: this one has not been tried
                     await self.wait(self.last, owner=False)
 
-    async def flush(self, *, firm: bool = False) -> None:
-        """Returns when everything planned so far is durable; `firm` as for `wait`."""
+    async def flush(self) -> None:
+        """Returns when everything planned so far is durable."""
         if self.last is not None:
-            await self.wait(self.last, owner=False, firm=firm)
+            await self.wait(self.last, owner=False)
 
     async def progress(self) -> None:
         """Returns when something has become durable, or has failed, after this call."""

@@ -359,7 +359,7 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
         async with core.compacting, core.publishing, core.applying:
             if self._sealed is None:
                 with contextlib.suppress(OSError):  # whoever waited for a call has been told
-                    await core.commit.flush(firm=True)
+                    await core.commit.flush()
                 self._sealed = core.commit.failure is None and await self._write_close()
             await self._snapshots.discard_writers()
         interrupt = await hop(self._opened.release, self._sealed, limiter=core.log_limiter)
