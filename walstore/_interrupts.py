@@ -7,8 +7,9 @@ where even that would be too early, a hop to a thread holds the interrupt back u
 
     a coroutine of the store    protected as a whole (`interrupted_at_checkpoints`)
     planning, noting            protected (`GroupCommit.put`, `note`): plain functions, one step
-    writing, releasing          `hop`: done, whatever is cancelled or interrupted
+    writing                     `hop`: done, whatever is cancelled or interrupted
     a snapshot being published  waits firmly for its frame (`GroupCommit.wait(firm=True)`)
+    closing                     begun again until it is done
 
 What an interrupt does to the application's own code, between two calls, is the application's matter.
 """

@@ -38,7 +38,6 @@ _MAX_OFFSET = 2**63 - 1
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-@interrupted_at_checkpoints
 class _OpenFile:
     """An open file that one task at a time may use, and any task may close."""
 

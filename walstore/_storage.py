@@ -19,7 +19,7 @@ from . import _backup
 from ._commit import Barrier, Pending
 from ._core import Core
 from ._encoding import propose_entries
-from ._interrupts import hop, interrupted_at_checkpoints
+from ._interrupts import interrupted_at_checkpoints
 from ._log.control import CloseBody, SyncBody
 from ._log.draft import Draft
 from ._log.frame import Kind
@@ -362,11 +362,9 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
                     await core.commit.flush()
                 self._sealed = core.commit.failure is None and await self._write_close()
             await self._snapshots.discard_writers()
-        interrupt = await hop(self._opened.release, self._sealed, limiter=core.log_limiter)
+        await trio.to_thread.run_sync(self._opened.release, self._sealed, limiter=core.log_limiter)
         self._released = True
         core.commit.wake_followers()
-        if interrupt is not None:
-            raise interrupt
 
     async def _write_close(self) -> bool:
         core = self._core
