@@ -8,17 +8,20 @@ an identity of its own, so that its files cannot be mixed with those of the orig
 
 import contextlib
 
+import attrs
 import trio
 
 from ._core import Core
 from ._disk.seam import Directory, File
 from ._housekeeping import hold_emergency
+from ._interrupts import hop
 from ._log.batch import encode_run
 from ._log.identity import Identity
 from ._log.limits import SPAN_SIZE
 from ._log.names import snapshot_name
+from ._log.plan import encode_install, encode_truncate
 from ._log.runs import Run
-from ._log.state import Facts, Summary
+from ._log.state import Append, Facts, Install, LogState, Truncate
 from ._open import write_identity
 from ._segments import SegmentMaker, Unborn
 from ._snapshot_files import open_current, verify_file
@@ -27,22 +30,24 @@ from .errors import UsageError
 
 
 async def backup(core: Core[D, R], to: str, node_id: int) -> None:
-    """Writes the copy into the directory `to`, which must be new or empty.  Cancelled: finished all the same.
+    """Writes the copy into the directory `to`, which must be new or empty.  Cancelled once that began: finished.
 
     Raises UsageError if `to` is not empty, OSError if the disk fails; what was written until then has no IDENTITY, and
     is no store.
     """
     async with core.publishing:  # so that the snapshot's file is there while it is opened
         core.check()
-        state = core.state
-        facts, runs = state.facts, state.log.runs
+        facts, runs = core.state.facts, core.state.log.runs
+        await core.commit.flush()  # all of that is durable now, and nothing of it was taken back, or this raises
         snapshot: File | None = None
         if facts.snapshot is not None:
             name = snapshot_name(facts.snapshot.header.term, facts.snapshot.header.index)
             snapshot = await trio.to_thread.run_sync(
                 open_current, core.directory, name, facts.snapshot, limiter=core.file_limiter
             )
-    await trio.to_thread.run_sync(_write, core, to, node_id, facts, runs, snapshot, limiter=core.file_limiter)
+    interrupt = await hop(_write, core, to, node_id, facts, runs, snapshot, limiter=core.file_limiter)
+    if interrupt is not None:
+        raise interrupt
 
 
 def _write(core: Core[D, R], to: str, node_id: int, facts: Facts, runs: tuple[Run, ...], snapshot: File | None) -> None:
@@ -85,18 +90,21 @@ def _copy_snapshot(snapshot: File, directory: Directory, facts: Facts) -> None:
 
 def _write_segment(maker: SegmentMaker, facts: Facts, runs: tuple[Run, ...]) -> None:
     drafts = [encode_run(run) for run in runs]
-    first = runs[0].first if runs else 0
+    state = LogState(maker.node_id)
     record = facts.snapshot
-    before_index, before_term = 0, 0
-    if record is not None:
-        before_index, before_term = record.header.index, record.header.term
-    opening = Summary(
-        facts=facts,
-        first_index=before_index if facts.pointer else (first if runs and not before_index else before_index),
-        last_index=before_index,
-        last_term=before_term,
-        first_needed=None,
-    )
+    if record is None or not runs or runs[0].first == record.header.index + 1:
+        state.facts = facts
+        opening = state.summary()
+    else:  # entries behind the snapshot were deleted: first the log, then the snapshot that it does not follow
+        state.facts = attrs.evolve(facts, snapshot=None, pointer=False)
+        opening = state.summary()
+        for run in runs:
+            state.apply(Append(run))
+        install, cut = Install(record, True, facts.mark), Truncate(record.header.index, record.header.index + 1)
+        state.apply(install)
+        drafts.append(encode_install(install, state, 1))
+        state.apply(cut)
+        drafts.append(encode_truncate(cut, state, 1))
     size = maker.config.size_at_least(maker.config.first_segment_size + sum(draft.room for draft in drafts))
     file = maker.blank("spare-0.tmp", size)
     try:

@@ -137,6 +137,8 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
             core.check_appliable()
             machine = core.machine
             if index <= machine.last_applied:
+                if self._mark_is_behind():
+                    await self._applied()
                 return machine.answer_of(index)
             machine.check_logged(core.state, index, data)
             answer = machine.apply(index, data)
@@ -165,8 +167,14 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
                             await trio.lowlevel.checkpoint()
                         since = time.perf_counter()
             finally:
-                if machine.last_applied > before:
+                if machine.last_applied > before or self._mark_is_behind():
                     await self._applied()
+
+    def _mark_is_behind(self) -> bool:
+        """Whether `sync_apply` still owes durability: an earlier call applied, but its frame was refused."""
+        core = self._core
+        owed = min(core.machine.last_applied, core.state.last_index)
+        return core.config.sync_apply and core.commit.durable.facts.mark < owed
 
     async def _applied(self) -> None:
         """Notes how far the machine is: in the next frame, or (`sync_apply`) in one of its own."""
@@ -302,7 +310,6 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
 
         The copy holds everything that was durable when this was called; it opens as a store of its own identity.
         """
-        await self._core.commit.flush()
         await _backup.backup(self._core, os.fspath(to), self._core.node_id if node_id is None else node_id)
 
     def statistics(self) -> Statistics:
