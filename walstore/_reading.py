@@ -4,14 +4,13 @@ What is read is fixed at one moment, so that a read sees one version of the log;
 event loop running in between.
 """
 
-import time
 from collections.abc import Iterator
 from typing import Generic
 
 import attrs
 import trio
 
-from ._core import Core
+from ._core import Core, Pace
 from ._interrupts import interrupted_at_checkpoints
 from ._log.batch import EntryKind
 from ._log.control import decode_membership
@@ -20,9 +19,6 @@ from ._log.state import LogState
 from ._types import Blank, ConfigChange, D, Entry, Normal, R
 from .abc import Codec
 from .errors import CompactedError, UnavailableError
-
-_SLICE_SECONDS = 0.001
-_SLICE_ENTRIES = 64
 
 
 @attrs.frozen
@@ -68,12 +64,11 @@ def locate(state: LogState, start: int, stop: int) -> Located[D]:
 async def decode(located: Located[D], codec: Codec[D]) -> list[Entry[D]]:
     """The entries, as a list.  Lets the event loop run after each millisecond."""
     entries: list[Entry[D]] = []
-    since = time.perf_counter()
+    pace = Pace()
     for entry in located.entries(codec):
         entries.append(entry)
-        if not len(entries) % _SLICE_ENTRIES and time.perf_counter() - since > _SLICE_SECONDS:
-            await trio.lowlevel.checkpoint()
-            since = time.perf_counter()
+        if pace.due:
+            await pace.rest()
     return entries
 
 
@@ -149,17 +144,21 @@ class Follower(Generic[D, R]):
             raise CompactedError(msg)
         located: Located[D] = locate(state, self._next, self._next + 1)
         entry = next(located.entries(core.machine.codec))
-        self._given = [*self._given[-63:], (entry.index, entry.term)]
+        if not self._given or self._given[-1][1] != entry.term:
+            self._given.append((entry.index, entry.term))
         self._next += 1
         return entry
 
     def _step_back(self) -> None:
-        """Returns to the first entry given (of the last 64) that the log no longer has as it was given."""
+        """Returns to the first entry given that the log no longer has as it was given.
+
+        Terms never fall along a log, and where index and term agree all before agrees: so runs of terms will do.
+        """
         state = self._core.state
-        while self._given:
-            index, term = self._given[-1]
-            held = state.term_of(index)
-            if held == term or index < state.first_index:
+        while self._given and self._next > state.first_index:
+            first, term = self._given[-1]
+            if state.term_of(self._next - 1) == term:
                 return
-            self._given.pop()
-            self._next = index
+            self._next -= 1
+            if self._next == first:
+                self._given.pop()

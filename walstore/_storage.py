@@ -10,14 +10,13 @@ Where things are:
 
 import contextlib
 import os
-import time
 from collections.abc import Sequence
 
 import trio
 
 from . import _backup
 from ._commit import Barrier, Pending
-from ._core import Core
+from ._core import Core, Pace
 from ._encoding import propose_entries
 from ._interrupts import interrupted_at_checkpoints
 from ._log.control import CloseBody, SyncBody
@@ -43,8 +42,6 @@ from ._types import (
 )
 from .abc import RaftStorage, SnapshotReader, SnapshotWriter, StateMachine
 from .errors import UsageError
-
-_SLICE_SECONDS = 0.001
 
 
 @interrupted_at_checkpoints
@@ -146,26 +143,28 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
         return answer
 
     async def replicate_to_state_machine(self, entries: Sequence[tuple[int, D]]) -> None:
-        """See `RaftStorage` and SEMANTICS 9.2.  A long batch lets the event loop run; cancelled, it is finished."""
+        """See `RaftStorage` and SEMANTICS 9.2.  Lets the event loop run; once an entry is applied, nothing cancels."""
         for index, _ in entries:
             check_u64("index", index, 1)
         await trio.lowlevel.checkpoint()
         core = self._core
         async with core.applying:
             core.check_appliable()
-            machine = core.machine
+            machine, pace = core.machine, Pace()
             for index, data in entries:
                 if index > machine.last_applied:
                     machine.check_logged(core.state, index, data)
-            before, since = machine.last_applied, time.perf_counter()
+                if pace.due:
+                    await pace.rest()
+            core.check_appliable()
+            before = machine.last_applied
             try:
-                for index, data in entries:
-                    if index > machine.last_applied:
-                        machine.apply(index, data)
-                    if time.perf_counter() - since > _SLICE_SECONDS:
-                        with trio.CancelScope(shield=True):
-                            await trio.lowlevel.checkpoint()
-                        since = time.perf_counter()
+                with trio.CancelScope(shield=True):
+                    for index, data in entries:
+                        if index > machine.last_applied:
+                            machine.apply(index, data)
+                        if pace.due:
+                            await pace.rest()
             finally:
                 if machine.last_applied > before or self._mark_is_behind():
                     await self._applied()
