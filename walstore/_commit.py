@@ -128,6 +128,8 @@ class GroupCommit:
 
         `needed`: the frame says which segments are still needed.
         """
+        self.check()
+        segment = self.segment_sequence  # first: the writer may move on to the next one while this goes on
         undo = self.state.apply(change)
         try:
             draft = encode()
@@ -138,8 +140,8 @@ class GroupCommit:
         pending = Pending(
             draft=draft,
             run=change.run if isinstance(change, Append) else None,
-            after=self._summary(),
-            needed=(self.state.first_needed or self.segment_sequence) if needed else None,
+            after=self._summary(segment),
+            needed=(self.state.first_needed or segment) if needed else None,
             floor=floor,
             undo=undo,
             size=draft.room,
@@ -150,10 +152,10 @@ class GroupCommit:
         self.durable_index = int(min(self.durable_index, floor, self.state.last_index))
         return pending
 
-    def _summary(self) -> Summary:
-        """The state after a call.  If its first entry is still to be written, it will be in this segment or later."""
+    def _summary(self, segment: int) -> Summary:
+        """The state after a call.  If its first entry is still to be written, it will be in `segment` or later."""
         after = self.state.summary()
-        return after if after.first_needed != 0 else attrs.evolve(after, first_needed=self.segment_sequence)
+        return after if after.first_needed != 0 else attrs.evolve(after, first_needed=segment)
 
     @trio.lowlevel.enable_ki_protection
     def note(self, mark: int) -> None:
@@ -315,11 +317,13 @@ class GroupCommit:
         """Wakes the first who waits for a queued call, before those whose calls are done, so that the disk is busy."""
         for pending in self._queue:
             if pending.waiters:
+                pending.relied_on = True  # by the task that is woken, which is no longer among the waiters
                 trio.lowlevel.reschedule(pending.waiters.pop(0))
                 return
 
     def _settle(self, pending: Pending) -> None:
         pending.settled = True
+        pending.undo = Undo(pending.after.facts)  # a Barrier may live on; what the call replaced need not
         self.pending_bytes -= pending.size
         waiters, pending.waiters = pending.waiters, []
         for task in waiters:

@@ -45,7 +45,7 @@ def _within(low: int, high: int) -> Any:  # attrs validators have no common type
 class StorageConfig:
     """Sizes are in bytes.  The defaults suit a disk in a server; a test wants small segments and no second thread."""
 
-    first_segment_size: int = attrs.field(default=1 << 20, validator=_within(HEADER_PAGE, MAX_SEGMENT_SIZE))
+    first_segment_size: int = attrs.field(default=256 << 10, validator=_within(HEADER_PAGE, MAX_SEGMENT_SIZE))
     """The segment that an open makes.  Small, since every open makes one (PROTOCOL B11)."""
 
     segment_size: int = attrs.field(default=64 << 20, validator=_within(HEADER_PAGE, MAX_SEGMENT_SIZE))

@@ -6,6 +6,7 @@ the log: a job that fails is counted and logged, and the segment stays as valid 
 """
 
 import contextlib
+import errno
 import logging
 import queue
 import threading
@@ -26,6 +27,10 @@ from ._segments import Segment, SegmentMaker, fill_with_zeros
 logger = logging.getLogger("walstore")
 
 Job: TypeAlias = Callable[[], None]
+
+_EMERGENCY_SEGMENTS = 4
+"""The room held for a full disk, in segments as an open makes them."""
+_GROWTH = 64 << 10
 
 
 class Worker:
@@ -109,16 +114,18 @@ class Spares:
             self._next_size = min(2 * self._next_size, self._config.size_at_least(limit))
             return taken
 
-    def take_emergency(self) -> tuple[str, int, File]:
-        """The held emergency segment, zeroed again.  OSError if there is none."""
-        taken = open_emergency(self._maker)
-        self.emergency_held = False
-        return taken
+    def take_emergency(self, at_least: int) -> tuple[str, int, File]:
+        """A segment made of the room that is held for a full disk.  OSError if that is not enough."""
+        with self._lock:
+            taken = take_emergency(self._maker, self._config.size_at_least(at_least))
+            self.emergency_held = False
+            return taken
 
     def hold_emergency(self) -> None:
-        """Makes the emergency segment if there is none.  OSError if there is no room."""
-        hold_emergency(self._maker, self._config)
-        self.emergency_held = True
+        """Makes the emergency segment, or makes it whole again.  OSError if there is no room."""
+        with self._lock:
+            hold_emergency(self._maker, self._config)
+            self.emergency_held = True
 
     def _discard(self, spare: tuple[str, int, File]) -> None:
         spare[2].close()
@@ -134,33 +141,72 @@ class Spares:
 
 
 def hold_emergency(maker: SegmentMaker, config: StorageConfig) -> None:
-    """Makes the emergency segment if there is none, under a temporary name first.  OSError if there is no room."""
-    if EMERGENCY in maker.directory.names():
+    """Makes the emergency segment, under a temporary name first, or makes it whole again if a part of it was used.
+
+    OSError if there is no room; what is held then stays as it is.
+    """
+    directory, size = maker.directory, config.size_at_least(_EMERGENCY_SEGMENTS * config.first_segment_size)
+    if EMERGENCY in directory.names():
+        with contextlib.closing(directory.open(EMERGENCY, write=True)) as file:
+            _grow(file, size)
         return
-    size = config.size_at_least(config.first_segment_size)
     temporary = "spare-emergency.tmp"
     with contextlib.suppress(FileNotFoundError):
-        maker.directory.unlink(temporary)
-    file = maker.directory.create(temporary)
+        directory.unlink(temporary)
+    file = directory.create(temporary)
     try:
         fill_with_zeros(file, size)
         file.datasync()
-        maker.directory.rename(temporary, EMERGENCY)
-        maker.directory.sync()
+        directory.rename(temporary, EMERGENCY)
+        directory.sync()
     except OSError:
         with contextlib.suppress(OSError):
-            maker.directory.unlink(temporary)
+            directory.unlink(temporary)
         raise
     finally:
         file.close()
 
 
-def open_emergency(maker: SegmentMaker) -> tuple[str, int, File]:
-    """The emergency segment, zeroed again (an earlier attempt may have written to it), whose blocks are there."""
-    file = maker.directory.open(EMERGENCY, write=True)
-    size = file.size()
-    fill_with_zeros(file, size)
-    return EMERGENCY, size, file
+def _grow(file: File, size: int) -> None:
+    """Adds zeros up to `size`; on OSError the file is as long as it was."""
+    before = file.size()
+    try:
+        for offset in range(before, size, _GROWTH):
+            file.pwritev(offset, (bytes(min(_GROWTH, size - offset)),))
+        if before < size:
+            file.datasync()
+    except OSError:
+        file.truncate(before)
+        raise
+
+
+def take_emergency(maker: SegmentMaker, size: int) -> tuple[str, int, File]:
+    """A blank segment of `size` bytes from the room that is held: name, size, open file.  OSError if it is not enough.
+
+    The held file gives up as much as is needed, so that it lasts for several such days; where somebody else takes the
+    room before us, what is left of it becomes the segment itself, zeroed again (an earlier attempt may have written).
+    """
+    directory = maker.directory
+    with contextlib.closing(directory.open(EMERGENCY, write=True)) as file:
+        held = file.size()
+        if held >= 2 * size:
+            held -= size
+            file.truncate(held)
+            file.datasync()
+            name = "spare-held.tmp"
+            with contextlib.suppress(FileNotFoundError):
+                directory.unlink(name)
+            with contextlib.suppress(OSError):
+                return name, size, maker.blank(name, size)
+    if held < size:
+        raise OSError(errno.ENOSPC, f"the held segment has {held} bytes, {size} are needed")
+    file = directory.open(EMERGENCY, write=True)
+    try:
+        fill_with_zeros(file, held)
+    except BaseException:
+        file.close()
+        raise
+    return EMERGENCY, held, file
 
 
 def seal(segment: Segment, *, by_close: bool) -> None:

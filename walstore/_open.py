@@ -17,7 +17,7 @@ import attrs
 
 from ._config import StorageConfig
 from ._disk.seam import Directory, FileSystem
-from ._housekeeping import Spares, Worker, hold_emergency, open_emergency
+from ._housekeeping import Spares, Worker, hold_emergency, take_emergency
 from ._log.control import SyncBody, decode_close
 from ._log.draft import Draft
 from ._log.evidence import Outcome
@@ -206,9 +206,8 @@ def _reopen(request: Request[D, R], directory: Directory, identity: Identity) ->
     maker = SegmentMaker(request.filesystem, directory, request.config, identity.node_id, identity.store_uuid)
     segment, emergency_used = _begin(maker, found)
     swept, older = _sweep(directory, found, segment)
-    if not emergency_used:
-        with contextlib.suppress(OSError):
-            hold_emergency(maker, request.config)
+    with contextlib.suppress(OSError):  # on a full disk, what was swept may already be room enough
+        hold_emergency(maker, request.config)
     verdict = found.verdict
     report = RecoveryReport(
         created=False,
@@ -257,7 +256,7 @@ def _needed(found: Found, sequence: int) -> int:
     needed = found.at_end.base(sequence).first_needed
     for frame in found.unproven:
         said = first_needed_of(frame.header, frame.body)
-        needed = needed if said is None else said
+        needed = needed if said is None else max(needed, said)
     return needed
 
 
@@ -303,10 +302,10 @@ def _begin(maker: SegmentMaker, found: Found) -> tuple[Segment, bool]:
         if EMERGENCY not in directory.names():
             raise _no_room(directory.path, error) from error
         emergency = True
-        temporary, size, file = open_emergency(maker)
         needed = maker.opening(found.at_end, sequence).room + sum(draft.room for draft in drafts)
-        if size < config.size_at_least(needed):
-            file.close()
+        try:
+            temporary, size, file = take_emergency(maker, config.size_at_least(needed + config.control_reserve))
+        except OSError:
             raise _no_room(directory.path, error) from error
     try:
         segment = maker.bear(
@@ -321,7 +320,7 @@ def _begin(maker: SegmentMaker, found: Found) -> tuple[Segment, bool]:
         )
     except (OSError, Unborn) as error:
         file.close()
-        if isinstance(error, Unborn) and not emergency:
+        if isinstance(error, Unborn) and temporary != EMERGENCY:
             with contextlib.suppress(OSError):
                 directory.unlink(temporary)
         raise _no_room(directory.path, error.cause if isinstance(error, Unborn) else error) from error

@@ -37,6 +37,8 @@ from ._log.version import FormatError
 from .errors import CorruptionError, UnsupportedFormatError
 
 _KEEP_SHARE = 0.9
+_SEQUENCES = 1 << 63
+"""Sequences from here on are damage: at a million frames a second they take 292,000 years."""
 _CONTROL = frozenset((Kind.STATE, Kind.TRUNCATE, Kind.SNAPSHOT))
 
 
@@ -172,6 +174,9 @@ class Reader:
             if expected != found:
                 msg = f"the segment's {what} is not what this directory expects: files of two stores were mixed"
                 raise CorruptionError(msg, path=self._path(name), offset=0, expected=expected, found=found)
+        if max(page.segment_sequence, page.start_sequence) >= _SEQUENCES:
+            msg = "the segment's numbers are beyond what any store can have written"
+            raise CorruptionError(msg, path=self._path(name), offset=0)
         if not page.may_append:
             msg = "the segment has features that this version may read but not append to"
             raise UnsupportedFormatError(msg, path=self._path(name), offset=0)
@@ -180,7 +185,7 @@ class Reader:
     def _survey(self, newest: _Segment, read: Read) -> _Survey:
         scanner = Scanner(read, newest.size, newest.page)
         page = newest.page
-        proven, needed, last = page.start_sequence, page.segment_sequence, None
+        proven, needed, last = page.start_sequence, 0, None
         sealed_by_close: bool | None = None
         close = False
         for span in self._scan(newest, scanner):
@@ -191,7 +196,7 @@ class Reader:
                 if header.kind in _CONTROL:
                     with self._placed(newest, header):
                         said = first_needed_of(header, span.body(header))
-                    needed = needed if said is None else said
+                    needed = needed if said is None else max(needed, said)
                 elif header.kind == Kind.SEAL:
                     with self._placed(newest, header):
                         sealed_by_close = decode_seal(span.body(header)).by_close

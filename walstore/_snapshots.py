@@ -11,6 +11,7 @@ Until the frame is planned everything can be cancelled and leaves nothing but a 
 """
 
 import contextlib
+import errno
 import weakref
 from collections.abc import Callable
 from typing import Generic
@@ -29,7 +30,7 @@ from ._log.state import Install
 from ._machine import restore
 from ._snapshot import FileSnapshotReader, FileSnapshotWriter, create_writer, open_reader
 from ._snapshot_files import ReceivedCheck, SnapshotBuild, SnapshotCheck, SnapshotWork, as_corruption
-from ._types import CurrentSnapshotData, D, R, SnapshotHeader, check_u64
+from ._types import U64_MAX, CurrentSnapshotData, D, R, SnapshotHeader, check_u64
 from .abc import SnapshotReader, SnapshotWriter, StateMachine
 from .errors import (
     CompactionSuperseded,
@@ -37,8 +38,11 @@ from .errors import (
     NothingToCompact,
     SnapshotInvalidError,
     SnapshotMismatchError,
+    StorageFullError,
     UsageError,
 )
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @interrupted_at_checkpoints
@@ -77,6 +81,9 @@ class Snapshots(Generic[D, R]):
                 if self.record is not record:  # a newer one took its place, and its file, meanwhile
                     continue
                 raise
+            except OSError:
+                self._core.check()  # the directory may have been closed meanwhile
+                raise
             return CurrentSnapshotData(header.term, header.index, header.membership, reader)
         return None
 
@@ -85,6 +92,10 @@ class Snapshots(Generic[D, R]):
         try:
             while not await trio.to_thread.run_sync(work.step, limiter=self._core.file_limiter):
                 self._core.check()
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise StorageFullError(error.errno, f"no room for a snapshot: {error.strerror}; free some") from error
+            raise
         finally:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(work.close, limiter=self._core.file_limiter)
@@ -243,7 +254,9 @@ class Snapshots(Generic[D, R]):
         """Installs what the writer received (SEMANTICS 10.3)."""
         core = self._core
         core.check_writable()
-        check_u64("index", index, 1)
+        if check_u64("index", index, 1) == U64_MAX:
+            msg = "index 2**64 - 1 is out of reach: nothing could follow it"
+            raise UsageError(msg)
         check_u64("term", term)
         if not isinstance(snapshot, FileSnapshotWriter) or snapshot.id != id or snapshot not in self._made:
             msg = f"{id!r} is not the id that create_snapshot of this store gave with this writer"
@@ -296,7 +309,11 @@ class Snapshots(Generic[D, R]):
         fresh: StateMachine[D, R] | None = None
         if received is Received.REPLACE:
             fresh = core.factory()
-            await trio.to_thread.run_sync(restore, fresh, core.directory, name, record, limiter=core.file_limiter)
+            try:
+                await trio.to_thread.run_sync(restore, fresh, core.directory, name, record, limiter=core.file_limiter)
+            except ValueError as error:
+                msg = f"the received snapshot is whole, but no state of this machine: {error}; the old state is intact"
+                raise SnapshotInvalidError(msg) from error
         async with core.publishing, core.applying:
             core.check_writable()
             last_applied = core.machine.last_applied

@@ -10,6 +10,7 @@ any byte of a frame is written (PROTOCOL B3); the successor has its name before 
 failed write or sync nothing is ever written again by this object (the roof never calls it again: P5).
 """
 
+import contextlib
 import errno
 import logging
 import time
@@ -25,6 +26,7 @@ from ._log.draft import Draft, assemble
 from ._log.footer import seal_room
 from ._log.frame import Kind
 from ._log.limits import HEADER_PAGE, MAX_FRAMES_PER_SEGMENT, align_up
+from ._log.names import EMERGENCY
 from ._log.page import Predecessor
 from ._log.runs import Bytes, Run
 from ._log.state import Summary
@@ -143,12 +145,17 @@ class Writer:
             if call.run is not None:
                 call.run.segment = segment.sequence
             if call.needed is not None:
-                self._needed = call.needed
-        self._summary = calls[-1].after
+                self._needed = max(self._needed, call.needed)
+        self._summary = self._rising(calls[-1].after)
         self.written += len(calls)
         self.counters.groups += 1
         self.counters.frames += len(calls)
         self.counters.bytes_written += size
+
+    def _rising(self, after: Summary) -> Summary:
+        """What is needed never falls: a summary that was made before its call was written may say too little."""
+        first = after.first_needed
+        return after if first is None or first >= self._needed else attrs.evolve(after, first_needed=self._needed)
 
     def _rotate(self, draft: Draft) -> None:
         old = self._segment
@@ -178,6 +185,9 @@ class Writer:
             )
         except Unborn as error:
             file.close()
+            if name != EMERGENCY:
+                with contextlib.suppress(OSError):
+                    self._maker.directory.unlink(name)
             raise _full(error.cause) from error.cause
         self._segment = new
         self._older.append((old.sequence, old.name))
@@ -192,7 +202,7 @@ class Writer:
         except OSError:
             if kind == Kind.ENTRIES:
                 raise
-            return self._spares.take_emergency()
+            return self._spares.take_emergency(at_least)
 
     def purge(self) -> None:
         """Has the segments removed that the newest durable frame says are no longer needed (PROTOCOL A6)."""
@@ -205,7 +215,8 @@ class Writer:
 
         def remove() -> None:
             for _, name in gone:
-                directory.unlink(name)
+                with contextlib.suppress(OSError):  # the next open sweeps what stays
+                    directory.unlink(name)
             if not self._spares.emergency_held:
                 self._spares.hold_emergency()
 

@@ -70,7 +70,7 @@ def test_the_rest_of_a_run_is_copied_when_most_of_it_is_gone() -> None:
 
     assert half.payload is run.payload
     assert len(less.payload) == 40
-    assert (less.skip, list(less.ends)) == (0, [10, 20, 30, 40])
+    assert (less.skip, less.base, list(less.ends)) == (0, 60, [70, 80, 90, 100])
     assert items_of([less]) == entries[6:]
     assert items_of([run]) == entries
 

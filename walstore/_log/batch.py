@@ -117,7 +117,7 @@ def encode_run(run: Run) -> Draft:
     CorruptionError if the ends fall: what could not be read from the one frame is not hidden in another.
     """
     start, stop = run.skip, run.skip + run.count
-    begin = run.ends[start - 1] if start else 0
+    begin = run.ends[start - 1] if start else run.base
     run.check_ends()
     flags = 0
     buffers: list[Bytes] = []
@@ -130,7 +130,7 @@ def encode_run(run: Run) -> Draft:
         flags |= Flags.KINDS
         buffers.append(bytes(run.kinds[start:stop]))
     if run.size:
-        buffers.append(memoryview(run.payload)[begin : begin + run.size])
+        buffers.append(memoryview(run.payload)[begin - run.base : begin - run.base + run.size])
     return Draft(Kind.ENTRIES, tuple(buffers), flags, run.first, term, run.count, 4)
 
 

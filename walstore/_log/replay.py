@@ -72,6 +72,9 @@ class Replay:
                 self.state.apply(Mark(decode_sync(body).mark))
             case Kind.CLOSE:
                 self.state.apply(Mark(decode_close(body).mark))
+        if self.state.last_index >= U64_MAX:
+            msg = "the log ends at index 2**64 - 1, which no call can bring about"
+            raise ValueError(msg)
 
     def take_span(self, span: Span, headers: Sequence[Header], segment: int, *, keep: bool, placed: Placed) -> None:
         """The frames of a span, in order.  `placed(header)` is entered around each frame that is taken by itself.

@@ -3,7 +3,7 @@
 A run is what one frame brought: a table of cumulative ends over one payload, with the terms and the kinds beside it.
 Python pays per run, never per entry (FORMAT 5.0): a million entries in batches of 512 are two thousand objects.
 
-    entry i of a run = payload[ends[i - 1]:ends[i]]          (ends[-1] read as 0)
+    entry i of a run = payload[ends[i - 1] - base:ends[i] - base]          (ends[-1] read as base)
 
 A run never changes once it is in the log, apart from where it is stored: that is known when it is written, which may
 be after a later call has cut it already.  A log that loses entries gets a shorter copy that shares the buffers and the
@@ -13,9 +13,9 @@ fails must leave the log as the disk has it.
 Rule of this file: no index is believed, each is checked against the run it falls in.
 """
 
+from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from itertools import chain, pairwise
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import attrs
@@ -38,8 +38,9 @@ class Home:
 class Run:
     """`count` entries at the indexes [first, first + count), stored in segment `segment`.
 
-    `skip` entries of the frame before them are no longer part of the log.  `terms` is one number where all agree.
-    `kinds` is None where all entries are Normal.
+    `skip` entries of the columns before them are no longer part of the log.  `terms` is one number where all agree.
+    `kinds` is None where all entries are Normal.  `ends` count from `base` bytes before the payload: what was there was
+    given back.
     """
 
     first: int
@@ -49,6 +50,7 @@ class Run:
     payload: Bytes
     kinds: Bytes | None = None
     skip: int = 0
+    base: int = 0
     home: Home = attrs.field(factory=Home)
 
     @property
@@ -88,25 +90,28 @@ class Run:
     def bytes_at(self, index: int) -> bytes:
         """A copy of the payload of the entry at `index`.  CorruptionError if the ends fall: open did not ask."""
         slot = self._slot(index)
-        start = self.ends[slot - 1] if slot else 0
-        end = self.ends[slot]
-        if not start <= end <= len(self.payload):
+        start, end = self._begin(slot), self.ends[slot]
+        if not self.base <= start <= end <= self.base + len(self.payload):
             msg = "the table of ends of this frame falls, though its checksum holds"
             raise CorruptionError(msg, index=index, expected=f"at least {start}", found=end)
-        return bytes(self.payload[start:end])
+        return bytes(self.payload[start - self.base : end - self.base])
 
     def check_ends(self) -> None:
         """Raises what `bytes_at` would for the first entry for which it would."""
-        start = self.ends[self.skip - 1] if self.skip else 0
-        fall = _first_fall(start, self.ends[self.skip : self.skip + self.count], len(self.payload))
-        if fall is not None:
-            self.bytes_at(self.first + fall)
+        before = self._begin(self.skip)
+        for slot in range(self.skip, self.skip + self.count):
+            end = self.ends[slot]
+            if not self.base <= before <= end <= self.base + len(self.payload):
+                self.bytes_at(self.first + slot - self.skip)
+            before = end
+
+    def _begin(self, slot: int) -> int:
+        return self.ends[slot - 1] if slot else self.base
 
     @property
     def size(self) -> int:
         """The payload bytes of the live entries."""
-        start = self.ends[self.skip - 1] if self.skip else 0
-        return self.ends[self.skip + self.count - 1] - start
+        return self.ends[self.skip + self.count - 1] - self._begin(self.skip)
 
     def before(self, index: int) -> "Run":
         """This run without the entries at `index` and above."""
@@ -118,25 +123,29 @@ class Run:
         so that compaction gives memory back (PRODUCT P9); but not with ends that fall, which `bytes_at` has to find."""
         slot = self._slot(index)
         count = self.first + self.count - index
-        stop = slot + count
-        start = self.ends[slot - 1] if slot else 0
-        size = len(self.payload)
-        if slot == 0 or (size - start) * 2 >= size or _first_fall(start, self.ends[slot:stop], size) is not None:
+        start, stop = self._begin(slot), slot + count
+        if slot == 0 or (self.base + len(self.payload) - start) * 2 >= len(self.payload):
+            return attrs.evolve(self, first=index, count=count, skip=slot)
+        ends = _cut(self.ends, slot, stop)
+        if min(ends) < start or max(ends) > ends[-1]:
             return attrs.evolve(self, first=index, count=count, skip=slot)
         return Run(
             first=index,
             count=count,
-            terms=self.terms if isinstance(self.terms, int) else list(self.terms[slot:stop]),
-            ends=[end - start for end in self.ends[slot:stop]],
-            payload=bytes(self.payload[start : self.ends[stop - 1]]),
+            terms=self.terms if isinstance(self.terms, int) else _cut(self.terms, slot, stop),
+            ends=ends,
+            payload=bytes(self.payload[start - self.base : ends[-1] - self.base]),
             kinds=None if self.kinds is None else bytes(self.kinds[slot:stop]),
+            base=start,
             home=self.home,
         )
 
 
-def _first_fall(start: int, ends: Iterable[int], size: int) -> int | None:
-    pairs = enumerate(pairwise(chain((start,), ends)))
-    return next((slot for slot, (before, end) in pairs if not before <= end <= size), None)
+def _cut(column: Sequence[int], start: int, stop: int) -> Sequence[int]:
+    """A copy of a part of a column, which keeps nothing else alive."""
+    if isinstance(column, memoryview):
+        return array(column.format, column[start:stop].tobytes())
+    return column[start:stop]
 
 
 @attrs.frozen
