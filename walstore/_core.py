@@ -19,7 +19,6 @@ from ._types import D, R
 from .abc import StateMachine
 from .errors import StorageLockedError
 
-
 _SLICE_SECONDS = 0.001
 
 
