@@ -12,8 +12,8 @@ withdrawn; only the leader appends; batches are applied in the order in which th
 """
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Generic, Protocol, cast
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Generic, Protocol, TypeVar, cast
 
 import attrs
 import trio
@@ -22,6 +22,8 @@ from ._log.limits import MAX_ENTRY_BYTES
 from ._types import D, Entry, Normal, R
 from .abc import Codec, SnapshotView, StateMachine
 from .errors import ApplyError, EntryTooLargeError, UsageError
+
+T = TypeVar("T")
 
 BATCH_BYTES = 1 << 20
 """Commands are logged together up to this many bytes: more than any barrier needs to be worth its while."""
@@ -105,6 +107,21 @@ class _Call(Generic[D, R]):
         return cast("R", self.answer)
 
 
+class _Firm:
+    """Awaits steps that may be repeated until no interrupt breaks them off, and keeps the interrupt."""
+
+    def __init__(self) -> None:
+        self.interrupt: KeyboardInterrupt | None = None
+
+    async def do(self, step: Callable[[], Awaitable[T]]) -> T:
+        """The step's result, however often it takes."""
+        while True:
+            try:
+                return await step()
+            except KeyboardInterrupt as error:
+                self.interrupt = error
+
+
 class Executor(Generic[D, R]):
     """The queue of commands in front of a log and its machine.  All of it runs in the event loop."""
 
@@ -142,7 +159,9 @@ class Executor(Generic[D, R]):
         if not call.settled:
             self._leading = True
             with trio.CancelScope(shield=True):
-                await self._lead()
+                interrupt = await self._lead()
+            if interrupt is not None:
+                raise interrupt
         return call.result()
 
     def _checked(self, command: D) -> _Call[D, R]:
@@ -169,23 +188,29 @@ class Executor(Generic[D, R]):
         await trio.lowlevel.wait_task_rescheduled(withdraw)
         call.task = None
 
-    async def _lead(self) -> None:
-        """Does one batch, the caller's command among it, and settles all of it."""
+    async def _lead(self) -> KeyboardInterrupt | None:
+        """Does one batch, the caller's command among it, and settles all of it.
+
+        An interrupt that comes meanwhile is for the leader alone, and only once the batch is through: what is logged
+        has to be applied before anything else is, or the live machine would part from the log.  It is returned.
+        """
         batch = self._take()
+        firm = _Firm()
         try:
             try:
-                first = await self._append(batch)
-                await self._applying.acquire()
+                first = await self._append(batch, firm)
+                await firm.do(self._applying.acquire)
             finally:
                 self._hand_on()
             try:
-                await self._apply(first, batch)
+                await self._apply(first, batch, firm)
             finally:
                 self._applying.release()
         except BaseException as error:  # noqa: BLE001  # whatever it is, nobody may be left waiting
             for call in batch:
                 if not call.settled:
                     call.settle(None, error)
+        return firm.interrupt
 
     def _take(self) -> list[_Call[D, R]]:
         batch: list[_Call[D, R]] = []
@@ -208,25 +233,25 @@ class Executor(Generic[D, R]):
             assert following.task is not None, "who waits while nobody leads, leads"
             trio.lowlevel.reschedule(following.task)
 
-    async def _append(self, batch: Sequence[_Call[D, R]]) -> int:
+    async def _append(self, batch: Sequence[_Call[D, R]], firm: _Firm) -> int:
         """Logs the batch, which is durable on return.  The index of its first command."""
         if self._apply_error is not None:
             raise self._apply_error
         first = self._log.last_index + 1
         entries = [Entry(self._term, index, Normal(call.data)) for index, call in enumerate(batch, start=first)]
-        barrier = await self._log.append(entries)
-        await barrier.wait()
+        barrier = await firm.do(lambda: self._log.append(entries))
+        await firm.do(barrier.wait)
         self.batches += 1
         self.logged_bytes += sum(call.size for call in batch)
         return first
 
-    async def _apply(self, first: int, batch: Sequence[_Call[D, R]]) -> None:
+    async def _apply(self, first: int, batch: Sequence[_Call[D, R]], firm: _Firm) -> None:
         """Applies a batch that is durable, and settles its calls in order."""
         done = 0
         while done < len(batch):
             if self._apply_error is not None:
                 raise self._apply_error
-            answers, error = await self._apply_run(first + done, batch[done:])
+            answers, error = await self._apply_run(first + done, batch[done:], firm)
             for index in range(first + done, first + done + len(answers)):
                 batch[index - first].settle(answers[index])
             done += len(answers)
@@ -237,15 +262,16 @@ class Executor(Generic[D, R]):
                 batch[done].settle(None, error)
                 done += 1
 
-    async def _apply_run(self, first: int, calls: Sequence[_Call[D, R]]) -> tuple[Mapping[int, R], ApplyError | None]:
+    async def _apply_run(
+        self, first: int, calls: Sequence[_Call[D, R]], firm: _Firm
+    ) -> tuple[Mapping[int, R], ApplyError | None]:
         """The answers of the commands from `first` on, up to the first at which the machine raises."""
         recorder = self.recorder
         answers: dict[int, R] = {}
         recorder.answers = answers
         try:
-            await self._log.replicate_to_state_machine(
-                [(index, call.data) for index, call in enumerate(calls, start=first)]
-            )
+            pairs = [(index, call.data) for index, call in enumerate(calls, start=first)]
+            await firm.do(lambda: self._log.replicate_to_state_machine(pairs))
         except ApplyError as error:
             return answers, error
         finally:
