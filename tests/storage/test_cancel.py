@@ -204,8 +204,8 @@ async def test_bootstrap_is_not_left_halfway() -> None:
 
 
 @asynccontextmanager
-async def queued(at: Bench, call: Call) -> AsyncIterator[tuple[trio.CancelScope, Gate]]:
-    """Within it, `call` waits in the queue, in a task of its own, behind a barrier that is held."""
+async def queued(at: Bench, call: Call, leader: Call | None = None) -> AsyncIterator[tuple[trio.CancelScope, Gate]]:
+    """Within it, `call` waits in the queue, in a task of its own, behind `leader` (`attest`), whose barrier is held."""
     scope = trio.CancelScope()
 
     async def task() -> None:
@@ -214,7 +214,7 @@ async def queued(at: Bench, call: Call) -> AsyncIterator[tuple[trio.CancelScope,
 
     async with trio.open_nursery() as nursery:
         with Gate(at.faulty) as gate:
-            nursery.start_soon(at.store.attest)
+            nursery.start_soon(leader or at.store.attest)
             await gate.arrival()
             nursery.start_soon(task)
             await wait_all_tasks_blocked()
@@ -236,15 +236,24 @@ async def test_what_was_applied_meanwhile_stays_noted() -> None:
 
 async def test_the_mark_travels_with_the_next_frame_if_one_was_withdrawn() -> None:
     """The frame that was to carry the mark is withdrawn; the next append carries it (PROTOCOL A9)."""
-    async with bench() as at:
-        async with queued(at, lambda: at.store.append_entry_to_log(put(1, 41))) as (scope, _):
+    async with opened(faulty := FaultyFileSystem(disk := SimulatedFileSystem()), **ROOMY) as store:
+        await store.replicate_to_log(puts(1, 1, 41))
+        at = Bench(disk, faulty, store)
+
+        async def apply_and_append() -> None:
+            await apply(store, 1, 11)
+            await store.append_entry_to_log(put(1, 42))
+
+        async with queued(at, apply_and_append, lambda: store.append_entry_to_log(put(1, 41))) as (scope, _):
             scope.cancel()
             await wait_all_tasks_blocked()
-            assert at.store.last_index == 40
-        await at.store.append_entry_to_log(put(1, 41))
-        left = at.disk.crash_keeping_nothing()
-    async with opened(left) as store:
-        assert store.last_applied == 10
+            assert store.last_index == 41
+        before = disk.crash_keeping_nothing()
+        await store.append_entry_to_log(put(1, 42))
+        after = disk.crash_keeping_nothing()
+    for left, applied in ((before, 0), (after, 10)):
+        async with opened(left) as store:
+            assert store.last_applied == applied
 
 
 async def test_an_answer_does_not_rest_on_a_call_that_goes() -> None:
@@ -337,12 +346,19 @@ async def test_who_is_cancelled_while_he_waits_for_room_has_planned_nothing() ->
 async def test_a_cancelled_wait_for_a_barrier_leaves_the_append() -> None:
     """Whoever only waits for durability stops waiting; what was appended stays, and is written with what comes next."""
     async with bench() as at:
-        barrier = await at.store.append([put(1, 41)])
-        async with queued(at, barrier.wait) as (scope, _):
+        barriers: list[Barrier] = []
+
+        async def append_and_wait() -> None:
+            barriers.append(await at.store.append([put(1, 41)]))
+            await barriers[0].wait()
+
+        async with queued(at, append_and_wait) as (scope, _):
             scope.cancel()
             await wait_all_tasks_blocked()
+            assert scope.cancelled_caught
+        assert at.store.durable_index == 40
         await at.store.attest()
-        assert barrier.durable
+        assert barriers[0].durable
         entries = await at.store.get_log_entries(41, 42)
         assert [entry.payload for entry in entries] == [Normal(Put(b"k41", b"1" * 8))]
 
