@@ -105,6 +105,14 @@ class Writer:
         StorageFullError: the rest is not written and nothing is broken.  OSError: the outcome of the rest is unknown.
         """
         self.written = 0
+        try:
+            self._write(calls)
+        except StorageFullError:
+            self.purge()  # what is no longer needed may be just what the disk lacks
+            raise
+        self.purge()
+
+    def _write(self, calls: Sequence[Call]) -> None:
         group: list[Call] = []
         room = 0
         for call in calls:
@@ -117,7 +125,6 @@ class Writer:
             group.append(call)
             room += more
         self._flush(group)
-        self.purge()
 
     def _fits(self, frames: int, room: int, kind: int) -> bool:
         segment = self._segment
@@ -189,6 +196,9 @@ class Writer:
                 with contextlib.suppress(OSError):
                     self._maker.directory.unlink(name)
             raise _full(error.cause) from error.cause
+        except OSError:
+            file.close()
+            raise
         self._segment = new
         self._older.append((old.sequence, old.name))
         self._needed = summary.base(sequence).first_needed
