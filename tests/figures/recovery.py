@@ -105,11 +105,13 @@ def main(where: str | None) -> None:
                 seconds.append(float(said[0]))
                 peak, bare = float(said[2]), float(said[3])
             middle, reading = median(seconds), median(one for one, _ in plain)
-            spread = f"{min(seconds):.3f} to {max(seconds):.3f}"
+            print(f"{title}, {total * SIZE / 2**20:.0f} MiB of payload:")
             print(
-                f"{title}: open {middle:.3f} s ({spread}), {middle / total * 1e6:.2f} us an entry; read and checksum {plain[0][1] / 2**20:.0f} MiB {reading:.3f} s, ratio "
-                f"{middle / reading:.1f}; peak memory {peak / 1024:.0f} MiB, {bare / 1024:.0f} of it before the open, "
-                f"payload {total * SIZE / 2**20:.0f} MiB",
+                f"    open {middle:.3f} s ({min(seconds):.3f} to {max(seconds):.3f}), {middle / total * 1e6:.2f} us an entry"
+            )
+            print(f"    peak memory {peak / 1024:.0f} MiB, {bare / 1024:.0f} of it before the open")
+            print(
+                f"    read and checksum the same {plain[0][1] / 2**20:.0f} MiB {reading:.3f} s, ratio {middle / reading:.1f}",
                 flush=True,
             )
         finally:
