@@ -92,6 +92,15 @@ def test_a_durable_point_that_is_too_far_back_is_unknown() -> None:
     assert group.headers[-1].sync_lag == LAG_UNKNOWN
 
 
+def test_a_draft_says_nothing_that_it_was_not_told() -> None:
+    """Flags, index, term, count and width are 0 in the header of a frame without entries; no buffer is empty."""
+    group = assembled([Draft(Kind.SYNC, (bytes(64),)), Draft(Kind.CLOSE, ())])
+
+    for header in group.headers:
+        assert (header.flags, header.first_index, header.term, header.count, header.table_width) == (0, 0, 0, 0, 0)
+    assert [len(buffer) for buffer in group.buffers] == [64, 64, 64]
+
+
 def test_a_group_of_nothing_changes_nothing() -> None:
     """No frame, no byte, the same place."""
     place = Place(4096, 3, 4, 2)

@@ -272,10 +272,10 @@ def test_a_plan_changes_nothing() -> None:
 # -- what can be said without the log ------------------------------------------------------------------------------
 
 
-def many(count: int, size: int) -> Callable[[], object]:
-    """A proposal of that many entries of that size, all of them the same bytes."""
-    data = bytes(size)
-    return lambda: propose(range(1, count + 1), [1] * count, bytes([EntryKind.NORMAL]) * count, [data] * count, ())
+def many(count: int, size: int, last: int | None = None) -> Callable[[], object]:
+    """A proposal of that many entries of that size (the last one of another), all of them the same bytes."""
+    payloads = [bytes(size)] * (count - 1) + [bytes(size if last is None else last)]
+    return lambda: propose(range(1, count + 1), [1] * count, bytes([EntryKind.NORMAL]) * count, payloads, ())
 
 
 @pytest.mark.parametrize(
@@ -283,9 +283,10 @@ def many(count: int, size: int) -> Callable[[], object]:
     [
         (many(1, MAX_ENTRY_BYTES + 1), "an entry of 67108865 bytes is above MAX_ENTRY_BYTES"),
         (many(MAX_ENTRIES_PER_FRAME + 1, 0), "1048577 entries in one call"),
-        (many(4, MAX_ENTRY_BYTES), "a call of 268435516 bytes is above MAX_FRAME_BODY"),
+        (many(2, MAX_ENTRY_BYTES + 1, 0), "an entry of 67108865 bytes is above MAX_ENTRY_BYTES"),
+        (many(4, MAX_ENTRY_BYTES, MAX_ENTRY_BYTES - 59), "a call of 268435457 bytes is above MAX_FRAME_BODY"),
     ],
-    ids=["entry", "entries", "call"],
+    ids=["entry", "entries", "an entry among others", "call"],
 )
 def test_what_is_too_large_is_refused(make: Callable[[], object], said: str) -> None:
     """An entry, a call of too many entries, and a call of too many bytes, before anything is written."""
@@ -297,8 +298,8 @@ def test_the_largest_that_is_allowed_is_allowed() -> None:
     """A limit is itself still within it."""
     many(1, MAX_ENTRY_BYTES)()
     many(MAX_ENTRIES_PER_FRAME, 0)()
-    count = 5
-    many(count, (MAX_FRAME_BODY - 8) // count - 13)()
+    many(4, MAX_ENTRY_BYTES, MAX_ENTRY_BYTES - 60)()
+    assert 4 * MAX_ENTRY_BYTES == MAX_FRAME_BODY
 
 
 def test_the_last_index_of_all_is_out_of_reach() -> None:

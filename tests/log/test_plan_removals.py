@@ -101,6 +101,11 @@ def test_a_prefix_that_was_applied_and_is_in_no_snapshot_stays(stop: int, last_a
         plan_delete(state_of(TEN), 0, stop, last_applied)
 
 
+def test_what_was_applied_below_the_log_holds_nothing_back() -> None:
+    """The log begins above what the machine has applied: no entry of the range is needed for it."""
+    assert left(state_of(ABOVE), 0, 8, last_applied=5) == [8, 9, 10]
+
+
 @pytest.mark.parametrize(
     ("stop", "last_applied", "fits"),
     [(6, 5, True), (6, 9, True), (7, 5, True), (7, 6, False), (9, 5, True), (9, 8, False)],

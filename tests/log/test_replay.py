@@ -121,7 +121,11 @@ def test_an_opening_that_does_not_agree_with_what_was_replayed_is_refused(base: 
         replayed(*LOG, opening(base))
 
 
-@pytest.mark.parametrize("base", [Base(0, 7, 1, False, None, 1), Base(9, 7, 1, False, None, 1)], ids=repr)
+@pytest.mark.parametrize(
+    "base",
+    [Base(0, 7, 1, False, None, 1), Base(9, 7, 1, False, None, 1), Base(0, 0, 3, False, None, 1)],
+    ids=repr,
+)
 def test_an_opening_that_does_not_agree_with_itself_is_refused(base: Base) -> None:
     """A log that ends somewhere and begins nowhere would be a shorter log in silence."""
     with pytest.raises(ValueError, match="the log ends at index 0"):
@@ -184,6 +188,8 @@ def test_a1_a_term_that_is_in_no_file_any_more_is_not_judged_by() -> None:
     """Of what is left of a missing segment only the index is known: its term may be lower than the base says."""
     replay = take(replayed(*UPPER), truncate(5), entries(*normal(5, 2)), snapshot(4, 2, 5, 2))
     assert replay.finish().last_term == 2
+    with pytest.raises(InvertedLogError, match="ends at index 9 and term 0"):  # a term of 0 that is known is one
+        replayed(opening(Base(1, 8, 0, False, None, 2)), entries(*normal(9, 0)), snapshot(8, 0, 9, 1))
     late = opening(Base(1, 4, 2, False, None, 2))
     assert take(replayed(*UPPER), truncate(5), late).state.last_index == 4
     with pytest.raises(ValueError, match="ends at index 4"):

@@ -72,6 +72,7 @@ def test_the_rest_of_a_run_is_copied_when_most_of_it_is_gone() -> None:
     assert len(less.payload) == 40
     assert (less.skip, less.base, list(less.ends)) == (0, 60, [70, 80, 90, 100])
     assert items_of([less]) == entries[6:]
+    assert run_of([Item(1, 1, bytes(9)), Item(2, 1, b"x")]).since(2).payload == b"x"
     assert items_of([run]) == entries
 
 
@@ -196,6 +197,7 @@ def test_a_log_is_a_list(first: int, steps: list[tuple[str, int, int]]) -> None:
 @given(st.lists(st.integers(1, 3), max_size=4), st.integers(0, 14), st.integers(0, 14))
 @example(counts=[3], start=4, stop=4)
 @example(counts=[1, 3, 1], start=6, stop=5)
+@example(counts=[2], start=5, stop=9)
 def test_between_is_what_meets_a_range(counts: list[int], start: int, stop: int) -> None:
     """`between` gives the runs with an entry in [start, stop), in order, and no others."""
     log, index = Log(), 3

@@ -98,6 +98,15 @@ def test_an_overwrite_takes_the_place_of_a_suffix() -> None:
     assert state.facts.memberships == ((3, MembershipConfig({7})),)
 
 
+def test_an_overwrite_above_the_mark_leaves_it() -> None:
+    """Entries that were not applied do not count as applied because others take their place (PROTOCOL A7)."""
+    state = state_of(normal(1, 1, 1, 1, 1, 1))
+    state.apply(Mark(2))
+    state.apply(append(*normal(5, 2), overwrite=True))
+
+    assert said(state) == (1, 5, 2, 2)
+
+
 @pytest.mark.parametrize("first", [2, 3, 7, 9])
 def test_an_overwrite_replaces_entries_and_nothing_else(first: int) -> None:
     """Not what is below the log, not the snapshot's pointer, and not what is not there yet."""
@@ -163,6 +172,15 @@ def test_a_prefix_goes_and_the_mark_stays(stop: int, first: int) -> None:
     assert state.facts.pointer is (first == 3)
 
 
+def test_a_pointer_that_was_deleted_does_not_come_back() -> None:
+    """Deleting a prefix that ends below the snapshot changes nothing then."""
+    state = state_of(normal(4, 1), snapshot=SNAPSHOT, pointer=False)
+    before = (state.facts, state.log.runs)
+    state.apply(Truncate(0, 2))
+
+    assert (state.facts, state.log.runs) == before
+
+
 def test_a_prefix_takes_its_memberships_along() -> None:
     """A membership that only deleted entries held is gone; the snapshot's is next (SEMANTICS 8)."""
     state = state_of([member_change(4, 1, 5), *normal(5, 1)], snapshot=SNAPSHOT)
@@ -226,16 +244,21 @@ def test_a_pointer_is_no_hollow_entry() -> None:
     assert hollow_state(both).facts.hollow == (4, 10, 4)
     assert hollow_state(alone, mark=0).facts == Facts(HardState(5), 3, SNAPSHOT, True)
     assert hollow_state(Base(0, 0, 0, False, None, 1), mark=0).facts == Facts(HardState(5))
+    used = state_of(normal(1, 1, 1))
+    used.start_from(HardState(5), 0, alone)
+    assert (used.facts, bool(used.log)) == (hollow_state(alone, mark=0).facts, False)
 
 
 @pytest.mark.parametrize(
     ("change", "hollow", "first", "last"),
     [
         (Truncate(0, 5), (5, 10, 4), 5, 11),
+        (Truncate(0, 1), (2, 10, 4), 2, 11),
         (Truncate(0, 2), (2, 10, 4), 2, 11),
         (Truncate(0, 10), None, 10, 11),
         (Truncate(5, U64_MAX), (2, 5, 0), 2, 4),
         (Truncate(2, U64_MAX), None, 0, 0),
+        (Truncate(10, U64_MAX), (2, 10, 4), 2, 9),
         (Truncate(11, U64_MAX), (2, 10, 4), 2, 10),
         (append(*normal(6, 5), overwrite=True), (2, 6, 0), 2, 6),
         (append(*normal(2, 5), overwrite=True), None, 2, 2),
