@@ -105,15 +105,11 @@ def main(where: str | None) -> None:
                 seconds.append(float(said[0]))
                 peak, bare = float(said[2]), float(said[3])
             middle, reading = median(seconds), median(one for one, _ in plain)
+            each, mebibytes = middle / total * 1e6, plain[0][1] / 2**20
             print(f"{title}, {total * SIZE / 2**20:.0f} MiB of payload:")
-            print(
-                f"    open {middle:.3f} s ({min(seconds):.3f} to {max(seconds):.3f}), {middle / total * 1e6:.2f} us an entry"
-            )
+            print(f"    open {middle:.3f} s ({min(seconds):.3f} to {max(seconds):.3f}), {each:.2f} us an entry")
             print(f"    peak memory {peak / 1024:.0f} MiB, {bare / 1024:.0f} of it before the open")
-            print(
-                f"    read and checksum the same {plain[0][1] / 2**20:.0f} MiB {reading:.3f} s, ratio {middle / reading:.1f}",
-                flush=True,
-            )
+            print(f"    read and checksum the same {mebibytes:.0f} MiB {reading:.3f} s, ratio {middle / reading:.1f}")
         finally:
             shutil.rmtree(path)
 
