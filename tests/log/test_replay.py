@@ -11,7 +11,7 @@ from walstore._log.control import Base, BodyError, SnapshotBody, TruncateBody
 from walstore._log.draft import Draft
 from walstore._log.frame import IGNORABLE, Kind
 from walstore._log.replay import first_needed_of
-from walstore._types import HardState
+from walstore._types import U64_MAX, HardState
 from walstore.errors import InvertedLogError
 
 # -- frames that fit -----------------------------------------------------------------------------------------------
@@ -270,6 +270,13 @@ def test_a_whole_frame_that_makes_no_sense_is_an_error(draft: Draft, error: type
     with pytest.raises(error, match=said) as caught:
         replayed(*LOG, draft)
     assert type(caught.value) is error
+
+
+def test_the_last_index_of_all_ends_no_log() -> None:
+    """Nothing could follow it, so no store lets it in: an open must not come to compute the one after it."""
+    with pytest.raises(ValueError, match=r"2\*\*64 - 1"):
+        replayed(opening(), entries(*normal(U64_MAX, 1)))
+    assert replayed(opening(), entries(*normal(U64_MAX - 1, 1))).state.last_index == U64_MAX - 1
 
 
 def test_a_segment_that_opens_without_a_base_is_refused() -> None:

@@ -225,20 +225,18 @@ async def test_compaction_is_superseded() -> None:
             with pytest.raises(CompactionSuperseded):
                 await store.do_log_compaction()
 
-        gate.shut()
-        nursery.start_soon(superseded)
-        await gate.wait_for_arrival()
-        await store.delete_logs_from(4)
-        gate.open()
+        with gate.shut():
+            nursery.start_soon(superseded)
+            await gate.wait_for_arrival()
+            await store.delete_logs_from(4)
         async with trio.open_nursery() as inner:
             inner.start_soon(superseded)  # the applied entry is not in the log any more
-        gate.shut()
         await store.replicate_to_log(normals(1, 4, 7))
         await store.apply_entry_to_state_machine(6, r(6))
-        nursery.start_soon(superseded)
-        await gate.wait_for_arrival()
-        await install(store, data, 9, 1)
-        gate.open()
+        with gate.shut():
+            nursery.start_soon(superseded)
+            await gate.wait_for_arrival()
+            await install(store, data, 9, 1)
     assert store.current_snapshot is not None
     assert store.current_snapshot.index == 9
 
@@ -248,17 +246,16 @@ async def test_closed_while_compacting() -> None:
     gate = Gate()
     store = MemoryStorage(0, gate.machine, KitCodec())
     await log_and_apply(store, normals(1, 1, 6))
-    gate.shut()
     async with trio.open_nursery() as nursery:
 
         async def closed() -> None:
             with pytest.raises(trio.ClosedResourceError):
                 await store.do_log_compaction()
 
-        nursery.start_soon(closed)
-        await gate.wait_for_arrival()
-        await store.aclose()
-        gate.open()
+        with gate.shut():
+            nursery.start_soon(closed)
+            await gate.wait_for_arrival()
+            await store.aclose()
     assert store.current_snapshot is None
 
 
