@@ -145,7 +145,7 @@ def hold_emergency(maker: SegmentMaker, config: StorageConfig) -> None:
 
     OSError if there is no room; what is held then stays as it is.
     """
-    directory, size = maker.directory, config.size_at_least(_EMERGENCY_SEGMENTS * config.first_segment_size)
+    directory, size = maker.directory, _EMERGENCY_SEGMENTS * config.size_at_least(config.first_segment_size)
     if EMERGENCY in directory.names():
         with contextlib.closing(directory.open(EMERGENCY, write=True)) as file:
             _grow(file, size)

@@ -210,9 +210,10 @@ class Writer:
         try:
             return self._spares.take(at_least)
         except OSError:
-            if kind == Kind.ENTRIES:
-                raise
-            return self._spares.take_emergency(at_least)
+            if kind != Kind.ENTRIES:
+                with contextlib.suppress(OSError):  # that there is no room says more
+                    return self._spares.take_emergency(at_least)
+            raise
 
     def purge(self) -> None:
         """Has the segments removed that the newest durable frame says are no longer needed (PROTOCOL A6)."""
