@@ -1,8 +1,9 @@
 """What the parts of an open store share."""
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic
 
 import attrs
@@ -63,7 +64,9 @@ class Core(Generic[D, R]):
     publishing: trio.Lock = attrs.field(factory=trio.Lock)
     applying: trio.Lock = attrs.field(factory=trio.Lock)
     closed: bool = False
+    users: int = 0
     payload_since_snapshot: int = 0
+    _left: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
     _process: int = attrs.field(factory=os.getpid)
     _temporary: int = 0
 
@@ -80,6 +83,22 @@ class Core(Generic[D, R]):
     def forked(self) -> bool:
         """Whether this is a child that the owner forked: the directory is not its own."""
         return os.getpid() != self._process
+
+    @contextlib.contextmanager
+    def use(self) -> Iterator[None]:
+        """Within it the directory stays open: a close waits for the end of it, which is due when `check` raises."""
+        self.check()
+        self.users += 1
+        try:
+            yield
+        finally:
+            self.users -= 1
+            self._left.unpark_all()
+
+    async def unused(self) -> None:
+        """Returns when nobody uses the directory.  Not a checkpoint if that is so."""
+        while self.users:
+            await self._left.park()
 
     def check_writable(self) -> None:
         """`check`, and raises `StorageFailedError` once a write has failed."""

@@ -12,9 +12,10 @@ Until the frame is planned everything can be cancelled and leaves nothing but a 
 
 import contextlib
 import errno
+import functools
 import weakref
-from collections.abc import Callable
-from typing import Generic
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import trio
 
@@ -42,7 +43,23 @@ from .errors import (
     UsageError,
 )
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def _in_use(
+    method: Callable[Concatenate["Snapshots[D, R]", P], Awaitable[T]],
+) -> Callable[Concatenate["Snapshots[D, R]", P], Coroutine[Any, Any, T]]:
+    """Has a close wait until the method is done with the directory; it breaks off at its next step."""
+
+    @functools.wraps(method)
+    async def using(self: "Snapshots[D, R]", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._core.use():
+            return await method(self, *args, **kwargs)
+
+    return using
 
 
 @interrupted_at_checkpoints
@@ -61,6 +78,7 @@ class Snapshots(Generic[D, R]):
 
     # Reading
 
+    @_in_use
     async def current(self) -> CurrentSnapshotData[SnapshotReader] | None:
         """The current snapshot, proven whole, with a fresh reader.  CorruptionError if it is damaged or gone."""
         await trio.lowlevel.checkpoint()
@@ -81,9 +99,6 @@ class Snapshots(Generic[D, R]):
                 if self.record is not record:  # a newer one took its place, and its file, meanwhile
                     continue
                 raise
-            except OSError:
-                self._core.check()  # the directory may have been closed meanwhile
-                raise
             return CurrentSnapshotData(header.term, header.index, header.membership, reader)
         return None
 
@@ -103,6 +118,7 @@ class Snapshots(Generic[D, R]):
 
     # Compaction
 
+    @_in_use
     async def compact(self, engine: bytes) -> CurrentSnapshotData[SnapshotReader]:
         """Makes a snapshot of what is applied, and lets the log up to there go."""
         core = self._core
@@ -226,6 +242,7 @@ class Snapshots(Generic[D, R]):
 
     # Receiving
 
+    @_in_use
     async def create(self) -> tuple[str, FileSnapshotWriter]:
         """A blank writer; those that were made before and not finalized are garbage now."""
         core = self._core
@@ -248,6 +265,7 @@ class Snapshots(Generic[D, R]):
                 with contextlib.suppress(trio.BusyResourceError, OSError):
                     await writer.discard()
 
+    @_in_use
     async def install(
         self, index: int, term: int, delete_through: int | None, id: str, snapshot: SnapshotWriter
     ) -> None:

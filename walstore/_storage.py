@@ -362,6 +362,7 @@ class Storage(RaftStorage[D, R], trio.abc.AsyncResource):
             self._opened.directory.close()
             self._released = True
             return
+        await core.unused()
         async with core.compacting, core.publishing, core.applying:
             if self._sealed is None:
                 with contextlib.suppress(OSError):  # whoever waited for a call has been told
