@@ -105,6 +105,15 @@ def _asked(run: Run, index: int) -> bytes | type[CorruptionError]:
         return CorruptionError
 
 
+def test_a_cut_mends_no_end_beyond_the_payload() -> None:
+    """Two ends that agree with each other, and lie beyond the bytes that are there, are no empty entry."""
+    run = Run(1, 4, 1, [5, 35, 35, 10], bytes(10))
+
+    for cut in (run.since(3), run.before(4).since(3), run.since(2).since(3)):
+        with pytest.raises(CorruptionError):
+            cut.bytes_at(3)
+
+
 @given(st.lists(st.integers(0, 40), min_size=2, max_size=6), st.integers(0, 30), st.data())
 def test_a_cut_mends_no_falling_end(ends: list[int], size: int, data: st.DataObject) -> None:
     """An entry that was damaged stays so and the others stay what they are, whatever is cut away beside them."""

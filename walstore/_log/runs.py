@@ -124,10 +124,11 @@ class Run:
         slot = self._slot(index)
         count = self.first + self.count - index
         start, stop = self._begin(slot), slot + count
-        if slot == 0 or (self.base + len(self.payload) - start) * 2 >= len(self.payload):
+        limit = self.base + len(self.payload)
+        if slot == 0 or (limit - start) * 2 >= len(self.payload):
             return attrs.evolve(self, first=index, count=count, skip=slot)
         ends = _cut(self.ends, slot, stop)
-        if min(ends) < start or max(ends) > ends[-1]:
+        if min(ends) < start or max(ends) > min(ends[-1], limit):
             return attrs.evolve(self, first=index, count=count, skip=slot)
         return Run(
             first=index,
