@@ -182,26 +182,25 @@ async def test_a_compaction_is_broken_off() -> None:
     """A close does not wait for a snapshot of any size: the compaction stops at its next step and leaves no file."""
     disk = SimulatedFileSystem()
     faulty = FaultyFileSystem(disk)
-    async with opened(faulty) as store:
-        await store.replicate_to_log(puts(1, 1, 9))
-        await apply(store, 1, 9)
-        raised = []
+    async with opened(faulty, **ROOMY) as store:
+        await store.replicate_to_log(puts(1, 1, 7, size=5 << 20))
+        await apply(store, 1, 7)
 
         async def run() -> None:
-            with pytest.raises(trio.ClosedResourceError) as caught:
+            with pytest.raises(trio.ClosedResourceError):
                 await compact(store)
-            raised.append(caught.value)
 
         async with trio.open_nursery() as nursery:
-            with Gate(faulty, "datasync", "snap-*.tmp") as gate:
+            with Gate(faulty, "pwritev", "snap-*.tmp") as gate:
                 nursery.start_soon(run)
                 await gate.arrival()
                 nursery.start_soon(store.aclose)
                 await wait_all_tasks_blocked()
-        assert len(raised) == 1
+        written = sum(call.length for call in faulty.calls if call.name.startswith("snap-"))
+        assert 0 < written < 20 << 20
         assert names(disk, "snap-") == []
     async with opened(disk) as store:
-        assert store.last_applied == 8
+        assert store.last_applied == 6
         assert store.recovery.closed
 
 
@@ -330,6 +329,20 @@ async def test_a_close_that_cannot_write_closes() -> None:
             faulty.fail(operation, once=False)
         async with opened(disk) as store:
             assert store.last_index == 8
+
+
+async def test_a_call_that_the_full_disk_refuses_does_not_take_the_close_with_it() -> None:
+    """What nobody waited for is refused while the store is closed; the log is closed properly all the same."""
+    disk = SimulatedFileSystem()
+    faulty = FaultyFileSystem(disk)
+    async with opened(faulty) as store:
+        await store.replicate_to_log(puts(1, 1, 9))
+        faulty.space_left = 0
+        barrier = await store.append([put(1, 9, size=50000)])
+    assert not barrier.durable
+    async with opened(disk) as store:
+        assert store.recovery.closed
+        assert store.last_index == 8
 
 
 @asynccontextmanager
