@@ -152,6 +152,8 @@ def test_what_the_snapshot_covers_is_skipped() -> None:
     for entries in (normal(1, 1), normal(2, 2, 2), normal(4, 1, 3), normal(5, 3), normal(5, 3, 4)):
         assert planned(state, entries) is None
     assert after(state, *normal(4, 2, 3, 4, 4)) == normal(6, 4, 4)
+    hole = state_of(normal(6, 4, 4, 4), snapshot=record(5, 3), drop=8)
+    assert planned(hole, normal(4, 2, 3)) is None
 
 
 @pytest.mark.parametrize("pointer", [True, False])

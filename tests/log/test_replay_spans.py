@@ -8,7 +8,7 @@ from tests.log.drafts import close, entries, opening, replayed, snapshot, span_o
 from tests.log.histories import NODE, Item, batch, items_of, normal, placed, record
 from walstore._log.control import Base, BodyError
 from walstore._log.draft import Draft
-from walstore._log.frame import Kind
+from walstore._log.frame import Flags, Kind
 from walstore._log.replay import Replay
 from walstore._log.scan import Span
 from walstore._types import HardState
@@ -92,14 +92,35 @@ def outcome(span: Span, *, together: bool) -> object:
                 with placed(header):
                     replay.take(header, span.body(header), 1, keep=False)
         state = replay.finish()
+        log = items_of(state.log.runs)
     except (ValueError, CorruptionError) as error:
         return type(error), str(error), getattr(error, "__notes__", None)
-    log = items_of(state.log.runs)
     assert [item.index for item in log] == list(range(state.last_index + 1 - len(log), state.last_index + 1))
     assert [item.term for item in log] == sorted(item.term for item in log)
     assert state.snapshot_index <= state.facts.mark <= state.last_index
     assert state.first_index <= state.last_index
     return state.facts, log, replay.frames, replay.entries
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        entries(Item(6, 1, b""), mark=8),  # the mark looks like the end of an entry of 8 bytes
+        attrs.evolve(entries(*normal(6, 1, 1)), buffers=(b"\x08\0\0\0\x04\0\0\0", b"four")),  # so does a false end
+        attrs.evolve(entries(Item(6, 1, b"ab")), flags=Flags.KINDS, buffers=(b"\x03\0\0\0\x01", b"ab")),
+        attrs.evolve(ONES[0], first_index=6, buffers=(b"\0",)),  # no room for an end
+        attrs.evolve(ONES[0], first_index=6, table_width=0),
+        attrs.evolve(sync(1), first_index=6, term=1, buffers=(b"\x04\0\0\0\0\0\0\0",)),  # no entry at all
+        entries(Item(6, 1, None)),
+        entries(Item(6, 1, b"over"), overwrite=True),
+    ],
+    ids=["mark", "two entries", "kinds", "short", "no table", "sync", "blank", "overwrite"],
+)
+def test_a_frame_that_only_looks_like_a_single_entry_is_none(other: Draft) -> None:
+    """Whatever its bytes, it is read as what its header says it is."""
+    drafts = [opening(), *ONES, other]
+
+    assert outcome(span_of(*drafts), together=True) == outcome(span_of(*drafts), together=False)
 
 
 def fitting(drafts: list[Draft]) -> list[Draft]:
