@@ -284,7 +284,7 @@ def tail(data: bytes) -> None:
         if verdict.outcome is Outcome.CLEAN:
             assert not any(file[scanner.end :]), "bytes were passed over in silence"
         if not accepts("tolerate_suspect_tail", verdict):
-            assert "tools/walcat" in str(verdict.error("wal"))
+            assert "walcat verify" in str(verdict.error("wal"))
 
 
 def replay(data: bytes) -> None:

@@ -18,7 +18,7 @@ from ._interrupts import hop
 from ._log.batch import encode_run
 from ._log.identity import Identity
 from ._log.limits import SPAN_SIZE
-from ._log.names import snapshot_name
+from ._log.names import snapshot_name, snapshot_temporary, spare_name
 from ._log.plan import encode_install, encode_truncate
 from ._log.runs import Run
 from ._log.state import Append, Facts, Install, LogState, Truncate
@@ -74,7 +74,7 @@ def _write(core: Core[D, R], to: str, node_id: int, facts: Facts, runs: tuple[Ru
 def _copy_snapshot(snapshot: File, directory: Directory, facts: Facts) -> None:
     record = facts.snapshot
     assert record is not None
-    temporary = "snap-0.tmp"
+    temporary = snapshot_temporary(0)
     target = directory.create(temporary)
     try:
         for offset in range(0, record.size, SPAN_SIZE):
@@ -106,10 +106,10 @@ def _write_segment(maker: SegmentMaker, facts: Facts, runs: tuple[Run, ...]) -> 
         state.apply(cut)
         drafts.append(encode_truncate(cut, state, 1))
     size = maker.config.size_at_least(maker.config.first_segment_size + sum(draft.room for draft in drafts))
-    file = maker.blank("spare-0.tmp", size)
+    file = maker.blank(spare_name(0), size)
     try:
         segment = maker.bear(
-            file, "spare-0.tmp", size, sequence=1, start=0, summary=opening, predecessor=None, drafts=drafts
+            file, spare_name(0), size, sequence=1, start=0, summary=opening, predecessor=None, drafts=drafts
         )
     except Unborn as error:
         raise error.cause from error

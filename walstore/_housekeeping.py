@@ -20,7 +20,7 @@ from ._log.draft import Draft, Place, assemble
 from ._log.footer import encode_seal
 from ._log.frame import Kind
 from ._log.limits import ALIGN, SPAN_SIZE
-from ._log.names import EMERGENCY
+from ._log.names import EMERGENCY, spare_name
 from ._log.scan import Scanner
 from ._segments import Segment, SegmentMaker, fill_with_zeros
 
@@ -31,6 +31,8 @@ Job: TypeAlias = Callable[[], None]
 _EMERGENCY_SEGMENTS = 4
 """The room held for a full disk, in segments as an open makes them."""
 _GROWTH = 64 << 10
+EMERGENCY_TEMPORARY = "spare-emergency.tmp"
+_HELD = "spare-held.tmp"
 
 
 class Worker:
@@ -96,7 +98,7 @@ class Spares:
 
     def _make(self, size: int) -> tuple[str, int, File]:
         self._made += 1
-        name = f"spare-{self._made}.tmp"
+        name = spare_name(self._made)
         return name, size, self._maker.blank(name, size)
 
     def take(self, at_least: int) -> tuple[str, int, File]:
@@ -150,7 +152,7 @@ def hold_emergency(maker: SegmentMaker, config: StorageConfig) -> None:
         with contextlib.closing(directory.open(EMERGENCY, write=True)) as file:
             _grow(file, size)
         return
-    temporary = "spare-emergency.tmp"
+    temporary = EMERGENCY_TEMPORARY
     with contextlib.suppress(FileNotFoundError):
         directory.unlink(temporary)
     file = directory.create(temporary)
@@ -193,7 +195,7 @@ def take_emergency(maker: SegmentMaker, size: int) -> tuple[str, int, File]:
             held -= size
             file.truncate(held)
             file.datasync()
-            name = "spare-held.tmp"
+            name = _HELD
             with contextlib.suppress(FileNotFoundError):
                 directory.unlink(name)
             with contextlib.suppress(OSError):

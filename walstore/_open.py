@@ -17,13 +17,13 @@ import attrs
 
 from ._config import StorageConfig
 from ._disk.seam import Directory, FileSystem
-from ._housekeeping import Spares, Worker, hold_emergency, take_emergency
+from ._housekeeping import EMERGENCY_TEMPORARY, Spares, Worker, hold_emergency, take_emergency
 from ._log.control import SyncBody, decode_close
 from ._log.draft import Draft
 from ._log.evidence import Outcome
 from ._log.frame import Flags, Kind
 from ._log.identity import Identity
-from ._log.names import EMERGENCY, IDENTITY, LOCK, NameKind, classify, snapshot_name
+from ._log.names import EMERGENCY, IDENTITY, IDENTITY_TEMPORARY, LOCK, NameKind, classify, snapshot_name, spare_name
 from ._log.page import Predecessor
 from ._log.replay import first_needed_of
 from ._log.state import LogState
@@ -43,12 +43,15 @@ from .errors import (
     StorageFullError,
     StorageLockedError,
     UnsupportedFormatError,
+    UsageError,
     WalstoreError,
 )
 
 logger = logging.getLogger("walstore")
 
-_IDENTITY_TEMPORARY = "IDENTITY.tmp"
+_SPARE = spare_name(0)
+_BEGUN = frozenset({_SPARE, EMERGENCY_TEMPORARY, EMERGENCY, IDENTITY_TEMPORARY})
+"""What a creation that was cut short may leave beside segment 1."""
 
 
 @attrs.frozen
@@ -142,12 +145,12 @@ def _create(request: Request[D, R], directory: Directory) -> Opened[D, R]:
     state = LogState(request.node_id)
     try:
         for name in directory.names():
-            if classify(name) in (NameKind.TEMPORARY, NameKind.SEGMENT, NameKind.EMERGENCY):
+            if name in _BEGUN or classify(name) is NameKind.SEGMENT:
                 directory.unlink(name)
         hold_emergency(maker, request.config)
         size = request.config.size_at_least(request.config.first_segment_size)
-        file = maker.blank("spare-0.tmp", size)
-        segment = maker.bear(file, "spare-0.tmp", size, sequence=1, start=0, summary=state.summary(), predecessor=None)
+        file = maker.blank(_SPARE, size)
+        segment = maker.bear(file, _SPARE, size, sequence=1, start=0, summary=state.summary(), predecessor=None)
         write_identity(
             directory,
             Identity(node_id=request.node_id, store_uuid=store_uuid, created_ns=request.filesystem.time_ns()),
@@ -162,6 +165,10 @@ def _create(request: Request[D, R], directory: Directory) -> Opened[D, R]:
 
 def _refuse_lost_identity(directory: Directory, segments: dict[int, str]) -> None:
     """Without IDENTITY only the rest of an unfinished creation is nothing to worry about."""
+    strangers = [name for name in directory.names() if classify(name) is NameKind.TEMPORARY and name not in _BEGUN]
+    if strangers:
+        msg = f"{directory.path} is no store, and has {strangers[0]}, which a store would take for its own and remove"
+        raise UsageError(msg)
     snapshots = [name for name in directory.names() if classify(name) is NameKind.SNAPSHOT]
     if not segments and not snapshots:
         return
@@ -178,21 +185,25 @@ def _refuse_lost_identity(directory: Directory, segments: dict[int, str]) -> Non
 
 def write_identity(directory: Directory, identity: Identity) -> None:
     """Makes the identity durable under its name."""
-    file = directory.create(_IDENTITY_TEMPORARY)
+    file = directory.create(IDENTITY_TEMPORARY)
     try:
         file.pwritev(0, (identity.encode(),))
         file.datasync()
     finally:
         file.close()
-    directory.rename(_IDENTITY_TEMPORARY, IDENTITY)
+    directory.rename(IDENTITY_TEMPORARY, IDENTITY)
     directory.sync()
 
 
 def _no_room(path: str, error: OSError) -> StorageFailedError | StorageFullError:
-    text = f"{path} cannot be opened: {error.strerror or error}; what the store holds is as it was"
+    where = f"{path}/{error.filename}" if isinstance(error.filename, str) and "/" not in error.filename else path
+    text = f"{path} cannot be opened: {where}: {error.strerror or error}; what the store holds is as it was"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StorageFullError(error.errno, f"{text}; free some space and open again")
-    return StorageFailedError(error.errno or errno.EIO, text)
+    return StorageFailedError(
+        error.errno or errno.EIO,
+        f"{text}; see to the device or to the file, and open again; next: walcat verify {path}",
+    )
 
 
 # Taking a store over
@@ -293,7 +304,7 @@ def _begin(maker: SegmentMaker, found: Found) -> tuple[Segment, bool]:
     config = maker.config
     size = config.size_at_least(config.first_segment_size + sum(draft.room for draft in drafts))
     directory = maker.directory
-    temporary, emergency = "spare-0.tmp", False
+    temporary, emergency = _SPARE, False
     try:
         with contextlib.suppress(FileNotFoundError):
             directory.unlink(temporary)

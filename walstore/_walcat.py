@@ -1,13 +1,16 @@
-"""`tools/walcat verify DIR`: reads a store without its lock and without writing a byte, and says whether it is sound.
+"""`walcat verify DIR`: reads a store without its lock and without writing a byte, and says whether it is sound.
 
 It is the reader of an open, and gives its verdict; so whatever an open refuses is told here with the same words.  A
-store that is being written to may change under the reader: then look again.
+store that is being written to changes under the reader: what then looks like damage is read again, and is called
+damage only if nothing has changed while it was read.
 
 Exit status: 0 sound (a torn tail is reported, and is sound), 2 usage, 3 damage, 4 cannot be read; never 1.
 """
 
 import argparse
+import os
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import closing
 
@@ -21,7 +24,9 @@ from ._recovery import Found, Reader
 from ._snapshot_files import as_corruption, verify_file
 from .errors import CorruptionError, UnsupportedFormatError
 
-SOUND, USAGE, DAMAGE, UNREADABLE = 0, 2, 3, 4
+SOUND, DAMAGE, UNREADABLE = 0, 3, 4
+_ATTEMPTS = 20
+_PAUSE_SECONDS = 0.02
 
 
 def verify(directory: Directory) -> list[str]:
@@ -40,6 +45,26 @@ def verify(directory: Directory) -> list[str]:
         with as_corruption(directory, name):
             verify_file(directory, name, snapshot)
     return [f"node {identity.node_id}, store {identity.store_uuid.hex()}", *_told(found)]
+
+
+def steadily(directory: Directory, path: str) -> list[str]:
+    """`verify`, again and again while the store is being written to.  BlockingIOError if it never holds still."""
+    for _ in range(_ATTEMPTS):
+        before = _look(path)
+        try:
+            return verify(directory)
+        except (CorruptionError, OSError):
+            if _look(path) == before:
+                raise
+        time.sleep(_PAUSE_SECONDS)
+    msg = f"{path} is being written to, and changed each time that it was read; look again when it is closed"
+    raise BlockingIOError(msg)
+
+
+def _look(path: str) -> list[tuple[str, int, int]]:
+    """What changes when the store is written to: names, sizes, times."""
+    with os.scandir(path) as found:
+        return sorted((one.name, one.stat().st_size, one.stat().st_mtime_ns) for one in found)
 
 
 def _told(found: Found) -> list[str]:
@@ -64,7 +89,7 @@ def _told(found: Found) -> list[str]:
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; its exit status."""
     parser = argparse.ArgumentParser(
-        prog="tools/walcat",
+        prog="walcat",
         description="Reads a store, offline or live, and says whether it is sound; it writes nothing.",
         epilog="exit status: 0 sound, 2 usage, 3 damage, 4 cannot be read",
     )
@@ -74,7 +99,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         with closing(OsFileSystem().open_directory(options.directory, create=False)) as directory:
-            print(*verify(directory), "sound", sep="\n")
+            print(*steadily(directory, options.directory), "sound", sep="\n")
     except UnsupportedFormatError as error:
         print(f"cannot be read: {error}")
         return UNREADABLE
@@ -87,5 +112,10 @@ def main(arguments: Sequence[str]) -> int:
     return SOUND
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The console script."""
     sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    run()

@@ -89,8 +89,8 @@ class CorruptionError(WalstoreError):
 
     @property
     def next_command(self) -> str:
-        """The command that shows more about this damage."""
-        return f"tools/walcat verify {self.path.rpartition('/')[0] or '.'}" if self.path else "tools/walcat verify"
+        """The command that shows more about this damage; in a checkout it is `tools/walcat`."""
+        return f"walcat verify {self.path.rpartition('/')[0] or '.'}" if self.path else "walcat verify"
 
     def __str__(self) -> str:
         where = [

@@ -7,17 +7,18 @@ acknowledged is lost, nothing is invented, and no call is half there (P1, P2).  
 machine rebuilt from its own log, and opening again must give the same.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
 
 from walstore import Storage, StorageConfig, open_storage
+from walstore._log.names import snapshot_name
 from walstore._log.state import LogState
 from walstore._open import Opened, Request, open_store
-from walstore._storage import Storage as RealStorage
+from walstore._snapshot_files import payload_of
 from walstore.abc import FileSystem
-from walstore.kv import KeyValue, KeyValueCodec
+from walstore.kv import KeyValue, KeyValueCodec, Put
 from walstore.testing.crashes import enumerate_crashes
 from walstore.testing.simulated import SimulatedFileSystem
 
@@ -56,6 +57,8 @@ class Step:
     issued: int
     acknowledged: int
     holds: Seen
+    applied: int = 0
+    """What had been applied durably, with `sync_apply`."""
 
 
 @attrs.define
@@ -68,7 +71,7 @@ class Driver:
     """What the store is given, if not the disk itself: a wrapper of it."""
     steps: list[Step] = attrs.field(factory=list)
     manager: Any = None
-    storage: "RealStorage[Any, Any] | None" = None
+    storage: "Storage[Any, Any] | None" = None
 
     @property
     def store(self) -> "Storage[Any, Any]":
@@ -112,7 +115,8 @@ class Driver:
         self.steps[-count:] = [attrs.evolve(step, acknowledged=now) for step in self.steps[-count:]]
 
     def _note(self, name: str, issued: int) -> None:
-        self.steps.append(Step(name, issued, len(self.disk.operations), seen(self.store._core.state)))
+        applied = self.store.last_applied if self.config.sync_apply else 0
+        self.steps.append(Step(name, issued, len(self.disk.operations), seen(self.store._core.state), applied))
 
 
 @attrs.define
@@ -143,19 +147,35 @@ def allowed(steps: list[Step], count: int) -> list[Seen]:
 def recover(disk: SimulatedFileSystem, config: StorageConfig) -> tuple[Seen, Opened[Any, Any]]:
     """Opens the store as it is, and leaves it without closing it, as another crash would."""
     opened = open_store(request(disk, config))
+    opened.worker.join()
     opened.writer.close(sealed=False)
-    opened.directory.close()
     check_machine(opened)
+    opened.directory.close()
     return seen(opened.state), opened
 
 
 def check_machine(opened: Opened[Any, Any]) -> None:
-    """The machine is what its own log and snapshot say up to `last_applied`."""
+    """The machine holds what the snapshot holds, and what the log says behind it up to `last_applied`."""
     state, machine = opened.state, opened.machine
-    if machine.last_applied > max(state.last_index, state.snapshot_index):
-        raise Violation(f"applied {machine.last_applied} of {state.last_index}")
-    if machine.last_applied < state.snapshot_index:
-        raise Violation(f"applied {machine.last_applied}, below the snapshot {state.snapshot_index}")
+    live: Any = machine.live
+    if not state.snapshot_index <= machine.last_applied <= max(state.last_index, state.snapshot_index):
+        raise Violation(
+            f"applied {machine.last_applied}, of the snapshot {state.snapshot_index} and {state.last_index}"
+        )
+    expected: dict[bytes, bytes] = {}
+    snapshot = state.facts.snapshot
+    if snapshot is not None:
+        restored = KeyValue()
+        name = snapshot_name(snapshot.header.term, snapshot.header.index)
+        restored.restore(payload_of(opened.directory, name, snapshot))
+        expected.update(restored)
+    for run in state.log.runs:
+        for index in range(max(run.first, state.snapshot_index + 1), min(run.stop, machine.last_applied + 1)):
+            command = CODEC.decode(run.bytes_at(index)) if run.kind_at(index, 1) == 1 else None
+            if isinstance(command, Put):
+                expected[command.key] = command.value
+    if dict(live) != expected:
+        raise Violation(f"applied {machine.last_applied}: the machine holds {dict(live)}, not {expected}")
 
 
 def explore(
@@ -177,7 +197,7 @@ def explore(
         states = enumerate_crashes(partial, bound, seed=count)
         for after in states:
             tally.states += 1
-            _check_state(after, allowed(steps, count), config, count, tally)
+            _check_state(after, allowed(steps, count), applied_by(steps, count), config, count, tally)
             if tally.states % inner_every == 0:
                 _explore_recovery(after, config, inner_bound, count, tally)
         if states.exhaustive:
@@ -187,7 +207,14 @@ def explore(
     return tally
 
 
-def _check_state(disk: SimulatedFileSystem, legal: list[Seen], config: StorageConfig, count: int, tally: Tally) -> None:
+def applied_by(steps: list[Step], count: int) -> int:
+    """What must have been applied after a crash when `count` operations were done."""
+    return max((step.applied for step in steps if step.acknowledged <= count), default=0)
+
+
+def _check_state(
+    disk: SimulatedFileSystem, legal: list[Seen], applied: int, config: StorageConfig, count: int, tally: Tally
+) -> None:
     try:
         first, opened = recover(disk, config)
         second, _ = recover(disk, config)
@@ -197,6 +224,8 @@ def _check_state(disk: SimulatedFileSystem, legal: list[Seen], config: StorageCo
     tally.ambiguous += opened.report.ambiguous_tail
     if legal and first not in legal:
         raise Violation(f"after {count} operations, {disk.birth}: holds {first}, not one of {legal}")
+    if opened.machine.last_applied < applied:
+        raise Violation(f"after {count} operations, {disk.birth}: {opened.machine.last_applied} applied, not {applied}")
     if first != second:
         raise Violation(f"after {count} operations, {disk.birth}: recovered {first}, then {second}")
 
@@ -219,8 +248,3 @@ def _explore_recovery(disk: SimulatedFileSystem, config: StorageConfig, bound: i
                 raise Violation(
                     f"after {count} operations, then {inner} of recovery, {after.birth}: {found}, not {expected}"
                 )
-
-
-def operations_of(disk: SimulatedFileSystem) -> Iterator[str]:
-    """The trace, numbered, for messages."""
-    return (f"{number}: {line}" for number, line in enumerate(disk.trace, 1))

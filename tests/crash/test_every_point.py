@@ -10,12 +10,13 @@ from walstore.testing.operations import lint
 from walstore.testing.simulated import SimulatedFileSystem
 
 from .explorer import Driver, Tally, Violation, explore
-from .workloads import TINY, WORKLOADS, ZEROED, Workload
+from .workloads import APPLYING, DEFAULT, TINY, WORKLOADS, ZEROED, Workload
 
 BOUND = 24
 """Crash states a prefix, in the ordinary run; `python -m tests.crash.campaign` goes much further."""
 
 CONFIGS = {"growing": TINY, "zero-filled": ZEROED}
+MORE = {"applying": (APPLYING, ("applies", "everything")), "default": (DEFAULT, ("rotations", "compactions"))}
 
 
 async def driven(workload: Workload, config: StorageConfig, wrap: Callable[[FaultyFileSystem], object]) -> Driver:
@@ -44,6 +45,16 @@ async def test_every_crash_point_recovers(workload: str, config: str) -> None:
 
     assert tally.prefixes == len(driver.disk.operations) + 1
     assert tally.states > 2 * tally.prefixes
+
+
+@pytest.mark.parametrize(("config", "workload"), [(config, one) for config in MORE for one in MORE[config][1]])
+async def test_every_crash_point_of_other_settings(config: str, workload: str) -> None:
+    """The same with `sync_apply`, and with pages and the thread of the default."""
+    driver = await driven(WORKLOADS[workload], MORE[config][0], lambda _: None)
+
+    tally = explored(driver, bound=12)
+
+    assert tally.states > tally.prefixes
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)

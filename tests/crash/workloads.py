@@ -33,6 +33,19 @@ ZEROED = StorageConfig(
 )
 """The same with segments filled with zeros, as by default."""
 
+APPLYING = StorageConfig(
+    first_segment_size=4096,
+    segment_size=4096,
+    commit_align=512,
+    preallocate="fallocate",
+    prepare_ahead=False,
+    sync_apply=True,
+)
+"""Applies that are durable on return, in segments that were allocated and not written."""
+
+DEFAULT = StorageConfig(first_segment_size=4096, segment_size=4096)
+"""Pages of 4096 bytes, and the thread that makes segments ahead: as by default, but small."""
+
 
 def put(term: int, index: int, size: int = 8) -> Entry[Command]:
     """An entry that sets a key."""
@@ -166,6 +179,24 @@ async def installs(driver: Driver) -> None:
     await driver.do("append", lambda: driver.store.append_entry_to_log(put(3, 15)))
 
 
+async def applies(driver: Driver) -> None:
+    """A first boot, entries applied one by one and together, and an attestation; for `sync_apply` too."""
+    await driver.open()
+    await driver.do("term", lambda: driver.store.save_hard_state(HardState(1)))  # the first of its two steps
+    await driver.do("bootstrap", lambda: driver.store.bootstrap(MembershipConfig({1, 2})))
+    await driver.do("batch", lambda: driver.store.replicate_to_log(puts(1, 2, 7)))
+    for index in (2, 3):
+        entry = put(1, index).payload
+        assert isinstance(entry, Normal)
+        await driver.do(
+            "apply",
+            lambda index=index, data=entry.data: driver.store.apply_entry_to_state_machine(index, data),  # type: ignore[misc]  # the loop's values, kept
+        )
+    await driver.do("apply", lambda: applied(driver, 4, 7))
+    await driver.do("attest", driver.store.attest)
+    await driver.do("append", lambda: driver.store.append_entry_to_log(put(1, 7)))
+
+
 async def reopens(driver: Driver) -> None:
     """Clean closes with an open after each, entries and a vote in between."""
     await driver.open()
@@ -210,6 +241,7 @@ WORKLOADS: dict[str, Workload] = {
         groups,
         compactions,
         installs,
+        applies,
         reopens,
         everything,
     )
