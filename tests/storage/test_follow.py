@@ -77,6 +77,8 @@ async def test_it_gives_nothing_that_is_not_durable() -> None:
                 await wait_all_tasks_blocked()
                 assert store.last_index == 1
                 assert reader.given == []
+                returned, _ = await attempt(lambda: anext(store.follow(1)), 2)
+                assert not returned
         await wait_all_tasks_blocked()
         assert reader.given == [(1, 1)]
 
