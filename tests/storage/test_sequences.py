@@ -251,3 +251,32 @@ async def interrupted() -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
         left = disk.crash_keeping_everything()
     async with open_standalone("/store", machine=KeyValue, codec=KeyValueCodec(), filesystem=left) as db:
         return live, dict(db.machine)
+
+
+@pytest.mark.parametrize(("payload", "kept"), [(96 << 10, True), (60, False)])
+async def test_padding_on_disk_is_not_kept_in_memory(payload: int, kept: bool) -> None:
+    """What was read lives on as the memory of the entries only where nine tenths of it are payload (P9)."""
+    disk = SimulatedFileSystem()
+    async with opened(disk, commit_align=4096, first_segment_size=1 << 20) as store:
+        for index in (1, 2, 3):
+            await store.replicate_to_log([put(1, 2 * index - 1, size=payload), put(1, 2 * index, size=payload)])
+    async with opened(disk) as store:
+        views = {isinstance(run.payload, memoryview) for run in store._core.state.log.runs}
+
+    assert views == {kept}
+
+
+async def test_an_open_makes_durable_what_it_believes() -> None:
+    """Segments, snapshot and directory are synced before the first file is made: reads may come from the page cache."""
+    disk = SimulatedFileSystem()
+    async with opened(disk) as store:
+        await emptied_by_compaction(store)
+        await store.append_entry_to_log(put(1, 4))
+        left = disk.crash_keeping_everything()
+    start = len(left.operations)
+    async with opened(left):
+        kinds = [(one.kind, one.name) for one in left.operations[start:]]
+    made = next(at for at, (kind, _) in enumerate(kinds) if kind == "create")
+
+    assert {name[:4] for kind, name in kinds[:made] if kind == "datasync"} == {"wal-", "snap"}
+    assert "sync" in {kind for kind, _ in kinds[:made]}
