@@ -6,6 +6,7 @@ with -I outside the checkout, so that nothing of the checkout can be what is fou
 
 import importlib
 import pkgutil
+import subprocess
 import sys
 import zipfile
 from email.parser import HeaderParser
@@ -27,7 +28,15 @@ def contents(wheel: str) -> None:
     }
 
     assert names - sources == {
-        info + part for part in ("METADATA", "WHEEL", "RECORD", "licenses/LICENSE-MIT", "licenses/LICENSE-APACHE")
+        info + part
+        for part in (
+            "METADATA",
+            "WHEEL",
+            "RECORD",
+            "entry_points.txt",
+            "licenses/LICENSE-MIT",
+            "licenses/LICENSE-APACHE",
+        )
     }, sorted(names - sources)
     assert sources <= names, sorted(sources - names)
     assert "walstore/py.typed" in names
@@ -57,6 +66,10 @@ def run(directory: str) -> None:
             assert db.machine[b"key"] == b"value"
 
     trio.run(main)
+    verify = [sys.executable, "-I", "-m", "walstore._walcat", "verify", directory]
+    script = [str(Path(sys.executable).with_name("walcat")), "verify", directory]
+    for command in (verify, script):
+        assert subprocess.run(command, capture_output=True, check=False).returncode == 0, command
     print(f"{len(modules)} modules imported; a store written, opened again and read")
 
 
