@@ -281,6 +281,7 @@ CUTS: dict[str, Callable[[Store], Any]] = {
     "truncate": lambda store: store.delete_logs_from(16),
     "overwrite": lambda store: store.replicate_to_log(puts(2, 16, 18)),
     "delete a prefix": lambda store: store.delete_logs_from(1, 14),
+    "delete a short prefix": lambda store: store.delete_logs_from(1, 4),
     "compact": compact,
     "install": lambda store: install(store, 1, 13, 13),
 }
