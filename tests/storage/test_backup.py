@@ -331,8 +331,9 @@ async def outcome(disk: SimulatedFileSystem, expected: dict[str, Any]) -> str:
     try:
         async with copy_of(disk) as copy:
             found = await content(copy)
-    except CorruptionError as error:
-        return "refused" if not identified and "IDENTITY" in str(error) else str(error)
+    except (CorruptionError, UsageError) as error:
+        no_store = "IDENTITY" in str(error) or "is no store" in str(error)
+        return "refused" if not identified and no_store else str(error)
     if found == expected or identified:
         return "whole" if found == expected else "a part"
     return "a part" if found["log"] or found["snapshot"] else "empty"
