@@ -188,6 +188,11 @@ def test_a1_a_term_that_is_in_no_file_any_more_is_not_judged_by() -> None:
     """Of what is left of a missing segment only the index is known: its term may be lower than the base says."""
     replay = take(replayed(*UPPER), truncate(5), entries(*normal(5, 2)), snapshot(4, 2, 5, 2))
     assert replay.finish().last_term == 2
+    base = Base(2, 8, 3, True, SNAP, 2)
+    state = replayed(opening(base, mark=2), truncate(5, mark=2), opening(Base(2, 4, 2, True, SNAP, 2), mark=2)).state
+    assert (state.facts.hollow, state.last_index) == ((3, 5, 0), 4)
+    with pytest.raises(ValueError, match="term 2 at index 9 is below the term before it, 3"):  # while it is known
+        replayed(UPPER[0], entries(*normal(9, 2)))
     with pytest.raises(InvertedLogError, match="ends at index 9 and term 0"):  # a term of 0 that is known is one
         replayed(opening(Base(1, 8, 0, False, None, 2)), entries(*normal(9, 0)), snapshot(8, 0, 9, 1))
     late = opening(Base(1, 4, 2, False, None, 2))
@@ -262,6 +267,16 @@ SENSELESS = {
         opening(Base(1, 4, 2, False, record(2, 2), 1)), InvertedLogError, "at index 2 and term 2",
     ),
 }  # fmt: skip
+
+
+def test_an_inverted_log_says_where() -> None:
+    """Index, and the terms that do not agree, for the message and for whoever handles it."""
+    with pytest.raises(InvertedLogError) as caught:
+        replayed(*LOG, opening(Base(1, 4, 2, False, record(2, 2), 1)))
+    assert (caught.value.index, caught.value.expected, caught.value.found) == (2, "term 2", "term 1")
+    with pytest.raises(InvertedLogError) as caught:
+        replayed(*LOG, snapshot(2, 1, 5, 2))
+    assert caught.value.index == 2
 
 
 @pytest.mark.parametrize(("draft", "error", "said"), SENSELESS.values(), ids=SENSELESS)
