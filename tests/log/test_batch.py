@@ -129,6 +129,17 @@ def test_the_payload_of_one_entry_is_not_copied() -> None:
     assert draft.buffers[-1] is data
 
 
+def test_what_is_left_of_a_view_is_none() -> None:
+    """When most of a run that was read is gone, no column of the rest keeps the span alive that it came from."""
+    entries = [Item(1 + i, 1 + i // 2, None if i == 3 else bytes(30 - i)) for i in range(8)]
+    ((header, body),) = frames(batch(entries)[0])
+    run, _ = decode_batch(header, memoryview(body), keep=True)
+    left = run.since(7)
+
+    assert items_of([left]) == entries[6:]
+    assert not any(isinstance(part, memoryview) for part in (left.ends, left.terms, left.payload, left.kinds))
+
+
 @given(batches(), st.data())
 def test_the_memberships_of_a_cut_run_are_those_among_what_is_left(entries: list[Item], data: st.DataObject) -> None:
     """Whatever was cut away on either side, with its own indexes for the rest."""
