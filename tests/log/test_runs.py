@@ -1,6 +1,7 @@
 """The log in memory: runs of entries against plain lists."""
 
 from array import array
+from itertools import product
 from typing import Any
 
 import pytest
@@ -112,6 +113,19 @@ def test_a_cut_mends_no_end_beyond_the_payload() -> None:
     for cut in (run.since(3), run.before(4).since(3), run.since(2).since(3)):
         with pytest.raises(CorruptionError):
             cut.bytes_at(3)
+
+
+def test_no_table_of_ends_is_mended_by_a_cut() -> None:
+    """Every table of four ends around the payload, and every pair of cuts: each entry is what it was."""
+    for ends in product((0, 6, 8, 9, 10, 11), repeat=4):
+        run = Run(1, 4, 1, ends, b"0123456789")
+        expected = {index: _asked(run, index) for index in range(1, 5)}
+        for low, high, again in ((2, 5, 3), (3, 5, 4), (2, 4, 3), (3, 4, 3), (4, 5, 4)):
+            shorter = run.before(high) if high < run.stop else run
+            for part in (shorter.since(low), shorter.since(low).since(again)):
+                assert {index: _asked(part, index) for index in range(part.first, part.stop)} == {
+                    index: expected[index] for index in range(part.first, part.stop)
+                }, (ends, low, high, again)
 
 
 @given(st.lists(st.integers(0, 40), min_size=2, max_size=6), st.integers(0, 30), st.data())
