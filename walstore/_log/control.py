@@ -243,7 +243,7 @@ class SnapshotBody:
 
     record: SnapshotRecord
     first_index: int = attrs.field(validator=_u64)
-    """Index of the first ordinary entry that is kept after the snapshot, 0 if none is."""
+    """Index of the first entry after the snapshot was taken: that of its pointer."""
     last_index: int = attrs.field(validator=_u64)
     last_term: int = attrs.field(validator=_u64)
     keep_suffix: bool
@@ -276,7 +276,7 @@ class Base:
     """On what a segment stands: what the log was when the segment began, so that older segments may go."""
 
     first_index: int = attrs.field(validator=_u64)
-    """Index of the first ordinary entry that the log is expected to hold; 0: it has none, and there is no snapshot."""
+    """Index of the first entry of the log, a pointer counted as one; 0: it has none."""
     last_index: int = attrs.field(validator=_u64)
     last_term: int = attrs.field(validator=_u64)
     pointer: bool
